@@ -1,0 +1,1 @@
+"""The boundary to the kernel: the only place with ctypes. Nothing here decides policy."""

@@ -1,0 +1,299 @@
+"""Reading BTF (Documentation/bpf/btf.rst; include/uapi/linux/btf.h).
+
+The bytes may come from a hostile object: whatever is wrong with them is an ObjectError, never a crash, and no
+chain of references is followed forever.
+"""
+
+import struct
+from array import array
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from netbpf.errors import ObjectError
+
+MAGIC = 0xEB9F
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+MAX_DEPTH = 32  # BTF the kernel accepts nests no deeper (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c)
+
+
+class Kind(IntEnum):
+    """``BTF_KIND_*``."""
+
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+# Bytes that follow the 12-byte head of a type: (fixed, per element of vlen).
+_EXTRA = (
+    (0, 0), (4, 0), (0, 0), (12, 0), (0, 12), (0, 12), (0, 8), (0, 0), (0, 0), (0, 0),
+    (0, 0), (0, 0), (0, 0), (0, 8), (4, 0), (0, 12), (0, 0), (4, 0), (0, 0), (0, 12),
+)  # fmt: skip
+MODIFIERS = frozenset({Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
+
+
+class BtfType(NamedTuple):
+    """One type. ``size_or_type`` is a size in bytes or a type id, as the kind has it; ``vlen`` counts its parts.
+
+    ``kind_flag`` is the kind's extra bit: bitfield sizes in struct offsets, signedness of an enum, FWD of a union.
+    """
+
+    id: int
+    kind: Kind
+    name: str
+    size_or_type: int
+    vlen: int
+    kind_flag: bool
+
+
+class Member(NamedTuple):
+    """A struct or union member. Offsets and sizes in bits; ``bitfield_size`` is 0 for an ordinary member."""
+
+    name: str
+    type_id: int
+    bit_offset: int
+    bitfield_size: int
+
+
+class Integer(NamedTuple):
+    """The encoding of an INT: size in bits, offset in bits, and what it means."""
+
+    bits: int
+    offset: int
+    signed: bool
+    char: bool
+    boolean: bool
+
+
+class Array(NamedTuple):
+    type_id: int
+    index_type_id: int
+    count: int
+
+
+class SectionVar(NamedTuple):
+    """A variable in a DATASEC: its VAR type, and where it lies, in bytes."""
+
+    type_id: int
+    offset: int
+    size: int
+
+
+class Param(NamedTuple):
+    name: str
+    type_id: int
+
+
+VOID = BtfType(0, Kind.VOID, "void", 0, 0, False)
+
+
+class Btf:
+    """Parsed BTF. Types are read when asked for; construction only finds where each one starts.
+
+    ``base`` is the BTF a split BTF (of a kernel module) continues: its ids and strings come first.
+    Raises ObjectError where header or types do not fit the bytes.
+    """
+
+    def __init__(self, data: bytes, base: "Btf | None" = None) -> None:
+        if len(data) < _HEADER.size:
+            raise ObjectError(f"BTF of {len(data)} bytes is too short for its header")
+        magic, version, _, header_length, type_offset, type_length, str_offset, str_length = _HEADER.unpack_from(data)
+        if magic != MAGIC:
+            swapped = " (big-endian)" if magic == 0x9FEB else ""
+            raise ObjectError(f"BTF has the magic number {magic:#06x} instead of {MAGIC:#06x}{swapped}")
+        if version != 1 or header_length < _HEADER.size:
+            raise ObjectError(f"BTF version {version} with a header of {header_length} bytes is not known")
+        types_end = header_length + type_offset + type_length
+        strings_end = header_length + str_offset + str_length
+        if types_end > len(data) or strings_end > len(data):
+            raise ObjectError("BTF is truncated: its sections end behind its data")
+        self.data = data
+        self.base = base
+        self.strings = data[header_length + str_offset : strings_end]
+        if not base and (not self.strings or self.strings[0]):
+            raise ObjectError("BTF has no valid string section")
+        self._first_id = base.count if base else 1
+        self._first_string = base.string_size if base else 0
+        self._offsets = self._scan(header_length + type_offset, types_end)
+        self._names: dict[str, list[int]] | None = None
+
+    def _scan(self, position: int, end: int) -> "array[int]":
+        offsets = array("I")
+        unpack, extra, data = _TYPE.unpack_from, _EXTRA, self.data
+        while position + 12 <= end:
+            info = unpack(data, position)[1]
+            kind = info >> 24 & 0x1F
+            if kind == 0 or kind > 19:
+                raise ObjectError(f"BTF type {self._first_id + len(offsets)} is of the unknown kind {kind}")
+            offsets.append(position)
+            fixed, each = extra[kind]
+            position += 12 + fixed + each * (info & 0xFFFF)
+        if position != end:
+            raise ObjectError("BTF is truncated: its last type is cut off")
+        return offsets
+
+    # --- plain access ---
+
+    @property
+    def count(self) -> int:
+        """One more than the highest type id."""
+        return self._first_id + len(self._offsets)
+
+    @property
+    def string_size(self) -> int:
+        return self._first_string + len(self.strings)
+
+    def string(self, offset: int) -> str:
+        """The string at an offset of the string section; ObjectError where there is none."""
+        if self.base and offset < self._first_string:
+            return self.base.string(offset)
+        offset -= self._first_string
+        end = self.strings.find(b"\0", offset) if 0 <= offset < len(self.strings) else -1
+        if end < 0:
+            raise ObjectError(f"BTF names a string at offset {offset}, outside its string section")
+        return self.strings[offset:end].decode(errors="backslashreplace")
+
+    def offset_of(self, type_id: int) -> int:
+        """Where in ``data`` a type of this BTF (not of its base) begins; ObjectError for an id that is not there."""
+        index = type_id - self._first_id
+        if not 0 <= index < len(self._offsets):
+            raise ObjectError(f"BTF has no type {type_id}")
+        return self._offsets[index]
+
+    def type(self, type_id: int) -> BtfType:
+        """The type with an id; ObjectError where there is none."""
+        if type_id == 0:
+            return VOID
+        if self.base and type_id < self._first_id:
+            return self.base.type(type_id)
+        name, info, size = _TYPE.unpack_from(self.data, self.offset_of(type_id))
+        return BtfType(type_id, Kind(info >> 24 & 0x1F), self.string(name), size, info & 0xFFFF, bool(info >> 31))
+
+    def types(self) -> Iterator[BtfType]:
+        """Every type of this BTF, without those of its base."""
+        return (self.type(number) for number in range(self._first_id, self.count))
+
+    def _extra(self, type_id: int, layout: str, count: int) -> Iterator[tuple[int, ...]]:
+        if self.base and type_id < self._first_id:
+            yield from self.base._extra(type_id, layout, count)
+            return
+        record = struct.Struct("<" + layout)
+        start = self.offset_of(type_id) + 12
+        for index in range(count):
+            yield record.unpack_from(self.data, start + index * record.size)
+
+    # --- the parts of each kind ---
+
+    def integer(self, kind: BtfType) -> Integer:
+        ((word,),) = self._extra(kind.id, "I", 1)
+        encoding = word >> 24 & 0xF
+        return Integer(word & 0xFF, word >> 16 & 0xFF, bool(encoding & 1), bool(encoding & 2), bool(encoding & 4))
+
+    def array(self, kind: BtfType) -> Array:
+        ((element, index, count),) = self._extra(kind.id, "III", 1)
+        return Array(element, index, count)
+
+    def members(self, kind: BtfType) -> list[Member]:
+        found = []
+        for name, type_id, offset in self._extra(kind.id, "III", kind.vlen):
+            bits, size = (offset & 0xFFFFFF, offset >> 24) if kind.kind_flag else (offset, 0)
+            found.append(Member(self.string(name), type_id, bits, size))
+        return found
+
+    def enumerators(self, kind: BtfType) -> list[tuple[str, int]]:
+        """Names and values of an ENUM or ENUM64, signed where ``kind_flag`` says so."""
+        if kind.kind is Kind.ENUM:
+            layout = "Ii" if kind.kind_flag else "II"
+            return [(self.string(name), value) for name, value in self._extra(kind.id, layout, kind.vlen)]
+        found = []
+        for name, low, high in self._extra(kind.id, "III", kind.vlen):
+            value = high << 32 | low
+            found.append((self.string(name), value - (1 << 64) if kind.kind_flag and value >> 63 else value))
+        return found
+
+    def params(self, kind: BtfType) -> list[Param]:
+        return [Param(self.string(name), type_id) for name, type_id in self._extra(kind.id, "II", kind.vlen)]
+
+    def section_vars(self, kind: BtfType) -> list[SectionVar]:
+        return [SectionVar(*entry) for entry in self._extra(kind.id, "III", kind.vlen)]
+
+    def linkage(self, kind: BtfType) -> int:
+        """Linkage of a VAR (0 static, 1 global, 2 extern) or a FUNC (the same, kept in vlen)."""
+        if kind.kind is Kind.FUNC:
+            return kind.vlen
+        ((linkage,),) = self._extra(kind.id, "I", 1)
+        return linkage
+
+    def tag_component(self, kind: BtfType) -> int:
+        """Which member or parameter a DECL_TAG is about; -1 for the type itself."""
+        ((component,),) = self._extra(kind.id, "i", 1)
+        return component
+
+    # --- questions asked everywhere ---
+
+    def resolve(self, type_id: int) -> BtfType:
+        """The type behind typedefs and qualifiers; ObjectError for a loop."""
+        for _ in range(MAX_DEPTH):
+            found = self.type(type_id)
+            if found.kind not in MODIFIERS:
+                return found
+            type_id = found.size_or_type
+        raise ObjectError(f"BTF type {type_id} refers to itself")
+
+    def size(self, type_id: int) -> int:
+        """Size in bytes; ObjectError for what has none (functions, forward declarations) and for loops."""
+        count = 1
+        for _ in range(MAX_DEPTH):
+            found = self.resolve(type_id)
+            if found.kind is Kind.ARRAY:
+                shape = self.array(found)
+                count *= shape.count
+                type_id = shape.type_id
+            elif found.kind is Kind.VAR:
+                type_id = found.size_or_type
+            elif found.kind is Kind.PTR:
+                return 8 * count
+            elif found.kind in (Kind.FUNC, Kind.FUNC_PROTO, Kind.FWD, Kind.VOID, Kind.DECL_TAG):
+                raise ObjectError(f"BTF type {type_id} ({found.kind.name} {found.name!r}) has no size")
+            else:
+                return found.size_or_type * count
+        raise ObjectError(f"BTF type {type_id} refers to itself")
+
+    def find(self, name: str, *kinds: Kind) -> list[BtfType]:
+        """All types of a name (of this BTF, not of its base), only of ``kinds`` where any are given."""
+        if self._names is None:
+            names: dict[str, list[int]] = {}
+            for index, position in enumerate(self._offsets):
+                offset = _TYPE.unpack_from(self.data, position)[0]
+                if offset:
+                    names.setdefault(self.string(offset), []).append(self._first_id + index)
+            self._names = names
+        found = [self.type(number) for number in self._names.get(name, ())]
+        return [one for one in found if not kinds or one.kind in kinds]
+
+    def tags(self, type_id: int, component: int = -1) -> list[str]:
+        """The texts of ``btf_decl_tag`` attributes on a type, or on one of its members."""
+        return [
+            one.name
+            for one in self.types()
+            if one.kind is Kind.DECL_TAG and one.size_or_type == type_id and self.tag_component(one) == component
+        ]
