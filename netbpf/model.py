@@ -53,7 +53,6 @@ class MapInfo:
     btf_id: int = 0
     btf_key_type_id: int = 0
     btf_value_type_id: int = 0
-    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

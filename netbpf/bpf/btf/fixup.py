@@ -1,0 +1,89 @@
+"""Making an object's BTF what the kernel accepts, in place.
+
+clang leaves to the loader: sizes and variable offsets of DATASECs, and extern variables and functions, which the
+kernel's BTF verifier does not know (kernel/bpf/btf.c: btf_var_check_meta, btf_func_check).
+"""
+
+import struct
+from collections.abc import Callable
+
+from netbpf.bpf.btf.types import Btf, BtfType, Kind
+
+_U32 = struct.Struct("<I")
+_STATIC, _GLOBAL, _EXTERN = 0, 1, 2
+
+
+def fix_sections(
+    data: bytes, section_size: Callable[[str], int | None], symbol_offset: Callable[[str, str], int | None]
+) -> Btf:
+    """BTF with the sizes and offsets of the object's sections and symbols filled in.
+
+    ``section_size(name)`` and ``symbol_offset(section, name)`` answer in bytes, or None where there is none.
+    """
+    btf = Btf(data)
+    out = bytearray(data)
+    for section in btf.types():
+        if section.kind is not Kind.DATASEC:
+            continue
+        start = btf.offset_of(section.id)
+        size = section_size(section.name)
+        if size is not None:
+            _U32.pack_into(out, start + 8, size)
+        entries = []
+        for entry in btf.section_vars(section):
+            variable = btf.type(entry.type_id)
+            offset = entry.offset
+            if variable.kind is Kind.VAR and btf.linkage(variable) != _STATIC:
+                # A static variable's offset stands already; its name may not even be unique.
+                found = symbol_offset(section.name, variable.name)
+                offset = offset if found is None else found
+            entries.append((offset, entry.type_id, entry.size))
+        for index, (offset, type_id, length) in enumerate(sorted(entries)):
+            struct.pack_into("<III", out, start + 12 + 12 * index, type_id, offset, length)
+    return Btf(bytes(out))
+
+
+def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
+    """The same BTF with externs turned into what the kernel takes; ids and length stay.
+
+    ``static_functions`` are global functions of hidden visibility: the verifier is to check them together with
+    their callers, not on their own, which BTF says by static linkage.
+    """
+    out = bytearray(btf.data)
+    number = next((one.id for one in btf.types() if one.kind is Kind.INT and one.size_or_type == 4), None)
+    for one in btf.types():
+        start = btf.offset_of(one.id)
+        if one.kind is Kind.DATASEC and one.name == ".ksyms" and number is not None:
+            _hollow_struct(out, one, start, number)
+        elif one.kind is Kind.VAR and btf.linkage(one) == _EXTERN:
+            _U32.pack_into(out, start + 12, _GLOBAL)
+            if number is not None and btf.resolve(one.size_or_type).kind is Kind.VOID:
+                _U32.pack_into(out, start + 8, number)
+        elif one.kind is Kind.FUNC and btf.linkage(one) == _EXTERN:
+            _set_vlen(out, start, _GLOBAL)
+            _name_params(btf, out, one)
+        elif one.kind is Kind.FUNC and one.name in static_functions:
+            _set_vlen(out, start, _STATIC)
+    return bytes(out)
+
+
+def _set_vlen(out: bytearray, start: int, vlen: int) -> None:
+    info = _U32.unpack_from(out, start + 4)[0]
+    _U32.pack_into(out, start + 4, (info & ~0xFFFF) | vlen)
+
+
+def _hollow_struct(out: bytearray, section: BtfType, start: int, number: int) -> None:
+    """A DATASEC may hold no functions, so `.ksyms` becomes a nameless struct: its records have the same 12 bytes."""
+    struct.pack_into("<III", out, start, 0, Kind.STRUCT << 24 | section.vlen, 4)
+    for index in range(section.vlen):
+        struct.pack_into("<III", out, start + 12 + 12 * index, 0, number, 0)
+
+
+def _name_params(btf: Btf, out: bytearray, function: BtfType) -> None:
+    """Parameters of a FUNC need names (btf_func_check); declarations often have none, so they borrow the function's."""
+    name = _U32.unpack_from(out, btf.offset_of(function.id))[0]
+    prototype = btf.type(function.size_or_type)
+    start = btf.offset_of(prototype.id) + 12
+    for index, param in enumerate(btf.params(prototype)):
+        if param.type_id and not param.name:
+            _U32.pack_into(out, start + 8 * index, name)

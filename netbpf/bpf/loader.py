@@ -1,0 +1,251 @@
+"""Bringing one program of an object into the kernel, with the maps it needs and nothing else.
+
+A sibling that the verifier would reject, or that needs what this kernel lacks, is never touched.
+"""
+
+import errno
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.fd import Fd
+from netbpf.bpf import insn as bpf
+from netbpf.bpf import rejection
+from netbpf.bpf.btf.fixup import for_kernel
+from netbpf.bpf.linker import Image, link
+from netbpf.bpf.map import Map
+from netbpf.bpf.mapload import create, kernel_name
+from netbpf.bpf.object import ObjectSpec, ProgramSpec
+from netbpf.bpf.program import Program
+from netbpf.constants import AttachType, Hook, MapType, ProgFlag, ProgType
+from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, VerifierError
+from netbpf.text import escape
+
+_LOG_SIZES = (1 << 20, 1 << 24, (1 << 30) - 1)  # bytes; the kernel's limit is UINT_MAX >> 2
+_INTERRUPTED_TRIES = 5
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A program in the kernel with the maps it uses by their names in the object. Owns all of them."""
+
+    spec: ObjectSpec
+    program_spec: ProgramSpec
+    program: Program
+    maps: dict[str, Map] = field(default_factory=dict)
+    siblings: dict[str, Program] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let go of everything; what is attached or pinned stays in the kernel."""
+        for one in (self.program, *self.maps.values(), *self.siblings.values()):
+            one.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    spec: ObjectSpec,
+    program: ProgramSpec,
+    hook: Hook,
+    *,
+    reuse: Mapping[str, Map] | None = None,
+    extra_maps: tuple[str, ...] = (),
+    kernel_btf: Path | None = None,
+) -> Loaded:
+    """Load one program for a hook, whatever its section is called.
+
+    ``reuse`` gives live maps to use in place of new ones (they are duplicated, the caller keeps its own);
+    ``extra_maps`` are created and bound to the program though its code does not name them; ``kernel_btf`` is the
+    BTF file to relocate against instead of the running kernel's.
+    Raises ObjectError, VerifierError, NotSupportedError, PermissionDeniedError.
+    """
+    with ExitStack() as undo:
+        loader = _Loader(spec, hook, reuse or {}, kernel_btf, undo)
+        loaded = loader.run(program, extra_maps)
+        undo.pop_all()
+        loader.release()
+        return loaded
+
+
+class _Loader:
+    def __init__(
+        self, spec: ObjectSpec, hook: Hook, reuse: Mapping[str, Map], kernel_btf: Path | None, undo: ExitStack
+    ) -> None:
+        self.spec, self.hook, self.reuse, self.kernel_btf, self.undo = spec, hook, reuse, kernel_btf, undo
+        self.maps: dict[str, Map] = {}
+        self.siblings: dict[str, Program] = {}
+        self.prefix = Path(spec.path).name.split(".")[0]
+        self.btf = self._load_btf()
+
+    def release(self) -> None:
+        if self.btf:
+            self.btf.close()
+
+    def run(self, program: ProgramSpec, extra_maps: tuple[str, ...]) -> Loaded:
+        loaded = self._program(program)
+        for name in extra_maps:
+            if name not in self.maps:
+                self._map(name)
+                sys_bpf.prog_bind_map(loaded.fd.fileno(), self.maps[name].fd.fileno())
+        self._fill_slots()
+        return Loaded(self.spec, program, loaded, self.maps, self.siblings)
+
+    # --- types ---
+
+    def _load_btf(self) -> Fd | None:
+        if self.spec.btf is None:
+            return None
+        hidden = frozenset(f.name for f in self.spec.functions if f.hidden and not f.static)
+        fd, number, _ = sys_bpf.btf_load(for_kernel(self.spec.btf, hidden))
+        if fd is None:
+            if number == errno.EPERM:
+                raise permission_error("load types (BTF)", Capability.BPF)
+            # A kernel that refuses the types (older, or stricter) still runs the program without them.
+            return None
+        self.undo.callback(fd.close)
+        return fd
+
+    # --- maps ---
+
+    def _map(self, name: str) -> Map:
+        if name in self.maps:
+            return self.maps[name]
+        if name in self.reuse:
+            made = Map(self.reuse[name].fd.duplicate())
+        else:
+            made = create(self.spec.maps[name], self.prefix, self.btf)
+        self.undo.callback(made.close)
+        self.maps[name] = made
+        return made
+
+    def _fill_slots(self) -> None:
+        """Static initialisers: programs into prog arrays, maps into maps of maps."""
+        for name in list(self.maps):
+            if name in self.reuse:
+                continue
+            for index, target in self.spec.maps[name].slots.items():
+                number = self._slot(name, target)
+                self.maps[name].update(index.to_bytes(4, "little"), number.to_bytes(4, "little"))
+
+    def _slot(self, name: str, target: str) -> int:
+        if self.spec.maps[name].type != MapType.PROG_ARRAY:
+            if target not in self.spec.maps:
+                raise ObjectError(f"map {escape(name)} is initialised with {escape(target)}, which is no map")
+            return self._map(target).fd.fileno()
+        if target not in self.siblings:
+            spec = next((one for one in self.spec.programs if one.name == target), None)
+            if spec is None:
+                raise ObjectError(f"map {escape(name)} is initialised with {escape(target)}, which is no program")
+            self.siblings[target] = self._program(spec)
+        return self.siblings[target].fd.fileno()
+
+    # --- the program ---
+
+    def _program(self, program: ProgramSpec) -> Program:
+        image = link(self.spec, program.function)
+        if image.relocations:
+            self._relocate(image, program)
+        if image.externs:
+            self._resolve_externs(image, program)
+        for ref in image.maps:
+            self._patch_map(image, ref.index, self._map(ref.map).fd.fileno(), ref.offset)
+        fd = self._load(program, self._request(image, program))
+        self.undo.callback(fd.close)
+        return Program(fd)
+
+    @staticmethod
+    def _patch_map(image: Image, index: int, fd: int, offset: int | None) -> None:
+        source = bpf.PSEUDO_MAP_FD if offset is None else bpf.PSEUDO_MAP_VALUE
+        bpf.write(image.insns, index, bpf.read(image.insns, index)._replace(src=source, imm=fd))
+        bpf.set_imm(image.insns, index + 1, offset or 0)
+
+    def _relocate(self, image: Image, program: ProgramSpec) -> None:
+        from netbpf.bpf.core import relocate_image  # only objects with CO-RE relocations pay for it
+
+        relocate_image(image, self.spec, program.name, self.kernel_btf)
+
+    def _resolve_externs(self, image: Image, program: ProgramSpec) -> None:
+        from netbpf.bpf.externs import resolve
+
+        resolve(image, self.spec, program.name)
+
+    def _request(self, image: Image, program: ProgramSpec) -> sys_bpf.ProgLoad:
+        # The kernel wants the records of every function or of none.
+        typed = self.btf is not None and all(one.type_id for one in image.functions)
+        declared = program.declared
+        xdp = self.hook is Hook.XDP
+        return sys_bpf.ProgLoad(
+            prog_type=ProgType.XDP if xdp else ProgType.SCHED_CLS,
+            insns=bytes(image.insns),
+            license=self.spec.license,
+            name=kernel_name("", program.name),
+            # libbpf sets BPF_XDP for every XDP program; prog arrays compare it since Linux 6.17.
+            expected_attach_type=(declared.attach_type or AttachType.XDP) if xdp else AttachType.NONE,
+            flags=declared.flags & ProgFlag.XDP_HAS_FRAGS if xdp else 0,
+            btf_fd=self.btf.fileno() if typed and self.btf else 0,
+            func_info=b"".join(
+                one.index.to_bytes(4, "little") + one.type_id.to_bytes(4, "little") for one in image.functions
+            ) if typed else b"",
+            line_info=b"".join(
+                b"".join(word.to_bytes(4, "little") for word in line) for line in sorted(image.lines)
+            ) if typed else b"",
+        )  # fmt: skip
+
+    def _load(self, program: ProgramSpec, request: sys_bpf.ProgLoad) -> Fd:
+        fd, number, _ = self._attempt(request, 0)
+        if fd:
+            return fd
+        log = ""
+        for size in _LOG_SIZES:
+            fd, number, raw = self._attempt(request, size)
+            if fd:
+                return fd
+            log = raw.decode(errors="replace")
+            if number != errno.ENOSPC:
+                break
+        if request.btf_fd and _about_types(log):
+            return self._load(program, request._replace(btf_fd=0, func_info=b"", line_info=b""))
+        raise self._rejected(program, request, number, log)
+
+    @staticmethod
+    def _attempt(request: sys_bpf.ProgLoad, log_size: int) -> tuple[Fd | None, int, bytes]:
+        # EAGAIN: a signal came in. Ctrl-C raises KeyboardInterrupt before the next round; others go on.
+        result = sys_bpf.prog_load(request, log_size=log_size)
+        for _ in range(_INTERRUPTED_TRIES):
+            if result[1] != errno.EAGAIN:
+                break
+            result = sys_bpf.prog_load(request, log_size=log_size)
+        return result
+
+    def _rejected(self, program: ProgramSpec, request: sys_bpf.ProgLoad, number: int, log: str) -> NetbpfError:
+        name = f"program {escape(program.name)} of {self.spec.elf.origin}"
+        words = rejection.reason(log)
+        if words:
+            source = rejection.last_source(log)
+            at = f" (at {escape(source)})" if source else ""
+            return VerifierError(
+                f"the verifier rejects {name}: {escape(words)}{at}", log=log, hint="-v shows the whole verifier log"
+            )
+        cause = KernelError("BPF_PROG_LOAD", number)
+        if number == errno.EPERM:
+            needed = [Capability.BPF, Capability.NET_ADMIN]
+            return permission_error(f"load {name}", *needed)
+        if number == errno.E2BIG:
+            return VerifierError(f"{name} is too large: {len(request.insns) // bpf.SIZE} instructions", log=log)
+        if number == errno.EINVAL and request.flags & ProgFlag.XDP_HAS_FRAGS:
+            return NotSupportedError(f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)")
+        return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log)
+
+
+def _about_types(log: str) -> bool:
+    words = ("func_info", "line_info", "btf", "BTF")
+    first = log.splitlines()[:2]
+    return any(word in line for line in first for word in words)

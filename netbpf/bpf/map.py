@@ -1,0 +1,196 @@
+"""A live map: its description and its entries as bytes."""
+
+import errno
+import functools
+from collections.abc import Iterator
+from typing import Self
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.fd import Fd
+from netbpf._sys.info import map_frozen, map_info
+from netbpf.constants import ARRAY_MAPS, HASH_MAPS, PER_CPU_MAPS, MapType
+from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError
+from netbpf.model import MapInfo
+from netbpf.text import escape
+
+_ENOTSUPP = 524  # the kernel's own ENOTSUPP (include/linux/errno.h), unknown to libc
+_BATCH = 4096  # entries per call: some 100 KB, small enough to stay in the cache
+_READABLE = HASH_MAPS | ARRAY_MAPS | {
+    MapType.LPM_TRIE, MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP, MapType.CGROUP_ARRAY,
+    MapType.PERF_EVENT_ARRAY, MapType.SOCKMAP, MapType.SOCKHASH, MapType.STACK_TRACE,
+}  # fmt: skip
+
+
+@functools.cache
+def possible_cpus() -> int:
+    """How many CPUs the kernel may ever have: the number of values in an entry of a per-CPU map.
+
+    /sys/devices/system/cpu/possible (Documentation/admin-guide/cputopology.rst), a list such as ``0-3,8``.
+    """
+    with open("/sys/devices/system/cpu/possible") as file:
+        ranges = file.read().strip().split(",")
+    return max(int(part.rpartition("-")[2]) for part in ranges) + 1
+
+
+class Map:
+    """An open map. Close it, or use it as a context manager."""
+
+    def __init__(self, fd: Fd) -> None:
+        self.fd = fd
+        self.info: MapInfo = map_info(fd.fileno())
+
+    @classmethod
+    def by_id(cls, number: int) -> Self:
+        """Open a map by its id; NetbpfError where it is gone, PermissionDeniedError without CAP_BPF."""
+        try:
+            fd = sys_bpf.fd_by_id("MAP", number)
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                raise NetbpfError(f"map {number} does not exist any more") from None
+            if error.errno == errno.EPERM:
+                raise permission_error(f"open map {number}", Capability.BPF, Capability.SYS_ADMIN) from None
+            raise
+        try:
+            return cls(fd)
+        except BaseException:
+            fd.close()
+            raise
+
+    def close(self) -> None:
+        self.fd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- shape ---
+
+    @property
+    def per_cpu(self) -> bool:
+        return self.info.type in PER_CPU_MAPS
+
+    @property
+    def stride(self) -> int:
+        """Bytes between two CPUs' values: the value size rounded up to 8 (kernel/bpf/syscall.c, bpf_map_value_size)."""
+        return (self.info.value_size + 7) & ~7
+
+    @property
+    def entry_size(self) -> int:
+        """Bytes that one lookup returns: the values of all CPUs for a per-CPU map."""
+        if self.per_cpu:
+            return self.stride * possible_cpus()
+        # Maps of file descriptors give ids, 4 bytes, whatever else they hold.
+        return self.info.value_size
+
+    @property
+    def frozen(self) -> bool:
+        """Whether user space may no longer write (BPF_MAP_FREEZE)."""
+        return map_frozen(self.fd.fileno())
+
+    @property
+    def readable(self) -> bool:
+        """Whether it has keys that can be listed: queues, ring buffers, bloom filters and storages have none."""
+        return self.info.type in _READABLE
+
+    # --- entries ---
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The raw value of a key (all CPUs' values for a per-CPU map), or None."""
+        return sys_bpf.map_lookup(self.fd.fileno(), key, self.entry_size)
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        """Write one entry. A full map gives a NetbpfError that says so."""
+        if len(key) != self.info.key_size or len(value) != self.entry_size:
+            raise ObjectError(
+                f"map {escape(self.info.name)} takes keys of {self.info.key_size} and values of {self.entry_size} bytes, "
+                f"not {len(key)} and {len(value)}"
+            )
+        try:
+            sys_bpf.map_update(self.fd.fileno(), key, value, flags)
+        except KernelError as error:
+            raise self._explain(error, key) from None
+
+    def delete(self, key: bytes) -> None:
+        """Remove one entry; NetbpfError where there is none."""
+        try:
+            sys_bpf.map_delete(self.fd.fileno(), key)
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                raise NetbpfError(f"map {escape(self.info.name)} has no such entry") from None
+            raise self._explain(error, key) from None
+
+    def _explain(self, error: KernelError, key: bytes) -> NetbpfError:
+        name, info = escape(self.info.name), self.info
+        if error.errno == errno.E2BIG:
+            if info.type in ARRAY_MAPS:
+                index = int.from_bytes(key, "little")
+                return ObjectError(f"map {name} has {info.max_entries} entries; index {index} is behind its end")
+            return NetbpfError(f"map {name} is full ({info.max_entries} of {info.max_entries} entries)")
+        if error.errno in (errno.EPERM, errno.EACCES):
+            if self.frozen:
+                return NotSupportedError(f"map {name} is frozen: user space cannot write to it any more")
+            return permission_error(f"write to map {name}", Capability.BPF)
+        return error
+
+    def entries(self, limit: int | None = None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
+        """Raw keys and values, at most ``limit`` of them; in batches where the kernel can (Linux 5.6).
+
+        Entries that come and go meanwhile may be missed or seen; no entry that stays is missed.
+        """
+        if not self.readable:
+            return
+        if self.info.type in HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE} and self.info.type != MapType.PROG_ARRAY:
+            yield from self._batched(limit)
+        else:
+            yield from self._walked(limit)
+
+    def _batched(self, limit: int | None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
+        key_size, value_size = self.info.key_size, self.entry_size
+        size = min(_BATCH if limit is None else max(limit, 64), max(self.info.max_entries, 1))
+        cursor, left = None, limit
+        while left is None or left > 0:
+            try:
+                batch = sys_bpf.map_lookup_batch(self.fd.fileno(), cursor, size, key_size, value_size)
+            except KernelError as error:
+                if error.errno == errno.ENOSPC:  # one bucket holds more than fits
+                    size *= 2
+                    continue
+                if cursor is None and error.errno in (errno.EINVAL, _ENOTSUPP):
+                    yield from self._walked(limit)
+                    return
+                raise
+            for index in range(batch.count if left is None else min(batch.count, left)):
+                yield (
+                    batch.keys[index * key_size : (index + 1) * key_size],
+                    batch.values[index * value_size : (index + 1) * value_size],
+                )
+            left = None if left is None else left - batch.count
+            if batch.cursor is None:
+                return
+            cursor = batch.cursor
+
+    def _walked(self, limit: int | None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
+        fd, key, seen = self.fd.fileno(), None, 0
+        # Deleting while walking can send the walk back to the start; more steps than entries means just that.
+        for _ in range(2 * self.info.max_entries + 2):
+            if limit is not None and seen >= limit:
+                return
+            key = sys_bpf.map_next_key(fd, key, self.info.key_size)
+            if key is None:
+                return
+            value = self._lookup_quietly(key)
+            if value is not None:
+                seen += 1
+                yield key, value
+
+    def _lookup_quietly(self, key: bytes) -> bytes | None:
+        try:
+            return self.lookup(key)
+        except KernelError as error:
+            # Some maps list keys whose values user space cannot read.
+            if error.errno in (errno.EOPNOTSUPP, _ENOTSUPP, errno.EPERM):
+                return b""
+            raise

@@ -1,0 +1,53 @@
+"""Where netbpf keeps things. Pure: computes paths and touches nothing."""
+
+import os
+from pathlib import Path
+
+from netbpf.constants import Hook
+
+BPFFS = Path("/sys/fs/bpf")
+PIN_ROOT = "netbpf"  # the directory of our pins within a bpffs
+
+
+def state_dir() -> Path:
+    """Records, kept objects and the lock: ``/run/netbpf``, a tmpfs, so gone at reboot like the attachments.
+
+    ``NETBPF_STATE_DIR`` puts it elsewhere (tests; hosts without /run).
+    """
+    return Path(os.environ.get("NETBPF_STATE_DIR") or "/run/netbpf")
+
+
+def lock_file() -> Path:
+    return state_dir() / "lock"
+
+
+def records_dir() -> Path:
+    return state_dir() / "hooks"
+
+
+def place(netns: int, ifindex: int, hook: Hook) -> str:
+    """The file name part of a hook: unique on the host, without dots (bpffs refuses them)."""
+    return f"{netns}-{ifindex}-{hook.value.replace('/', '-')}"
+
+
+def record_file(netns: int, ifindex: int, hook: Hook) -> Path:
+    return records_dir() / f"{place(netns, ifindex, hook)}.json"
+
+
+def qdisc_file(netns: int, ifindex: int) -> Path:
+    """Marks a clsact qdisc that netbpf created."""
+    return state_dir() / "qdiscs" / f"{netns}-{ifindex}"
+
+
+def object_file(sha256: str) -> Path:
+    """The kept copy of a managed program's object."""
+    return state_dir() / "objects" / f"{sha256}.o"
+
+
+def own_bpffs() -> Path:
+    """Where netbpf mounts a bpffs of its own if the host has none."""
+    return state_dir() / "bpffs"
+
+
+def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
+    return bpffs / PIN_ROOT / "links" / place(netns, ifindex, hook)
