@@ -1,0 +1,92 @@
+"""Rules for every test: nothing skipped silently, machine-wide tests alone, reproducible examples."""
+
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PRIVILEGED = (ROOT / "tests" / "bpf", ROOT / "tests" / "net")
+
+# The same examples on every machine; a slow one is no failure on a shared CPU.
+hypothesis.settings.register_profile("netbpf", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("netbpf")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies in tests/bpf and tests/net attaches programs."""
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in PRIVILEGED):
+            item.add_marker("root")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The marker ``root``: an honest skip for others, which NETBPF_REQUIRE_ALL=1 turns into a failure."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+# ------------------------------------------------------------------------------ no skip on CI
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if (
+        os.environ.get("NETBPF_REQUIRE_ALL") == "1"
+        and report.skipped
+        and not hasattr(report, "wasxfail")
+    ):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (NETBPF_REQUIRE_ALL=1 allows no skip)"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test, by mark or by call, fails where everything is required."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So does a module that skips itself while it is collected."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+# --------------------------------------------------------------------- machine-wide tests alone
+
+
+@contextmanager
+def _machine(how: int) -> Iterator[None]:
+    """Hold this user's test lock: shared for a common test, exclusive for one marked ``serial``.
+
+    Taken by each test of each run on this machine, so ``-n`` and a second pytest are both covered. Released by
+    name, not by closing: a child that outlives its test holds a copy of the descriptor.
+    """
+    path = Path(tempfile.gettempdir()) / f"netbpf-tests-{os.geteuid()}.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        assert stat.S_ISREG(os.fstat(fd).st_mode)
+        fcntl.flock(fd, how)
+        try:
+            yield
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Around set-up and teardown too, for what fixtures of a wider scope leave in the kernel."""
+    with _machine(fcntl.LOCK_EX if item.get_closest_marker("serial") else fcntl.LOCK_SH):
+        return (yield)

@@ -1,0 +1,79 @@
+"""What each entry point may import. Start-up time is the sum of imports, and a list is exact where time is not.
+
+A new case is a line in ``CASES``. A failure here means that a command got slower for everyone: import late what only
+one path needs, or, where it is truly needed, add it to the list and say in the commit what it costs.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Milliseconds each, on a machine where bare Python takes 10.
+HEAVY = frozenset({
+    "_pytest", "asyncio", "bcc", "concurrent", "email", "http", "hypothesis", "importlib.metadata", "multiprocessing",
+    "netns_fixtures", "pyroute2", "pytest", "rich", "scapy", "ssl", "unittest", "urllib",
+})  # fmt: skip
+
+
+class Case(NamedTuple):
+    """A piece of code in a fresh interpreter, and the top-level modules it may load beyond Python's own start."""
+
+    code: str
+    allowed: frozenset[str] = frozenset()
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ENUMS = words(
+    "_collections_abc collections enum functools itertools keyword operator reprlib types"
+)
+# What dataclasses need: they read signatures.
+DATACLASSES = ENUMS | words(
+    "_ast abc ast collections contextlib copy copyreg dataclasses dis importlib inspect linecache opcode re token"
+    " tokenize warnings weakref annotationlib"
+)
+BPF = ENUMS | words(
+    "abc collections contextlib copyreg errno platform re struct typing warnings ctypes"
+)
+
+CASES = {
+    "netbpf": Case("import netbpf"),
+    "errors": Case("import netbpf.errors", ENUMS | {"errno"}),
+    "constants": Case("import netbpf.constants", ENUMS),
+    "model": Case("import netbpf.model", DATACLASSES),
+    "bpf(2)": Case("import netbpf._sys.bpf", BPF),
+}
+
+
+def loaded(code: str) -> set[str]:
+    """Full names of the modules that ``code`` loads in a fresh interpreter."""
+    report = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules)\n{code}\n"
+        "sys.__stdout__.write('\\n=== ' + ' '.join(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", report], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.rpartition("\n=== ")[2].split())
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_imports_only_what_is_allowed(case: Case) -> None:
+    modules = loaded(case.code)
+    assert "netbpf" in modules
+    foreign = {name.partition(".")[0] for name in modules} - {"netbpf"}
+    extra = {name for name in foreign - case.allowed if not name.startswith("_")}
+    assert not extra
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_imports_nothing_heavy(case: Case) -> None:
+    modules = loaded(case.code)
+    assert not HEAVY & (modules | {name.partition(".")[0] for name in modules})
