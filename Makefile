@@ -125,7 +125,7 @@ fmt: | $(STAMP) ## Format Python and C, apply ruff's safe fixes
 # ------------------------------------------------------------------------------------------ package
 
 .PHONY: wheel
-wheel: $(STAMP) bpf ## Build sdist and wheel into dist/
+wheel: $(STAMP) ## Build sdist and wheel into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist
 

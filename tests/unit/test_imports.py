@@ -42,6 +42,21 @@ DATACLASSES = ENUMS | words(
 BPF = ENUMS | words(
     "abc collections contextlib copyreg errno platform re struct typing warnings ctypes"
 )
+# click itself, and what it loads to lay out a help text.
+CLICK = DATACLASSES | words(
+    "click datetime errno gettext locale math platform signal textwrap threading typing uuid"
+)
+HELP = CLICK | words("bz2 fnmatch lzma shutil zlib")
+
+
+def command(*arguments: str) -> str:
+    """Code that runs ``netbpf`` with these arguments, as the console script does."""
+    return (
+        "from netbpf.cli.main import main\n"
+        f"try:\n    main({list(arguments)!r})\n"
+        "except SystemExit:\n    pass"
+    )
+
 
 CASES = {
     "netbpf": Case("import netbpf"),
@@ -49,6 +64,9 @@ CASES = {
     "constants": Case("import netbpf.constants", ENUMS),
     "model": Case("import netbpf.model", DATACLASSES),
     "bpf(2)": Case("import netbpf._sys.bpf", BPF),
+    "cli": Case("import netbpf.cli.main", CLICK),
+    "--help": Case(command("--help"), HELP),
+    "--version": Case(command("--version"), CLICK),
 }
 
 
