@@ -55,6 +55,8 @@ def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
         start = btf.offset_of(one.id)
         if one.kind is Kind.DATASEC and one.name == ".ksyms" and number is not None:
             _hollow_struct(out, one, start, number)
+        elif one.kind is Kind.DATASEC and one.name == ".kconfig":
+            _lay_out_kconfig(btf, out, one, start)
         elif one.kind is Kind.VAR and btf.linkage(one) == _EXTERN:
             _U32.pack_into(out, start + 12, _GLOBAL)
             if number is not None and btf.resolve(one.size_or_type).kind is Kind.VOID:
@@ -65,6 +67,27 @@ def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
         elif one.kind is Kind.FUNC and one.name in static_functions:
             _set_vlen(out, start, _STATIC)
     return bytes(out)
+
+
+def kconfig_layout(btf: Btf) -> tuple[int, dict[str, tuple[int, int]]]:
+    """How netbpf lays out the map behind ``.kconfig``: its size, and each variable's (offset, VAR id). Bytes."""
+    places: dict[str, tuple[int, int]] = {}
+    end = 0
+    for section in btf.find(".kconfig", Kind.DATASEC):
+        for entry in btf.section_vars(section):
+            variable = btf.type(entry.type_id)
+            start = (end + 7) & ~7
+            end = start + btf.size(variable.size_or_type)
+            places[variable.name] = (start, variable.id)
+    return end, places
+
+
+def _lay_out_kconfig(btf: Btf, out: bytearray, section: BtfType, start: int) -> None:
+    size, places = kconfig_layout(btf)
+    _U32.pack_into(out, start + 8, size)
+    for index, (offset, type_id) in enumerate(sorted(places.values())):
+        entry = (type_id, offset, btf.size(type_id))
+        struct.pack_into("<III", out, start + 12 + 12 * index, *entry)
 
 
 def _set_vlen(out: bytearray, start: int, vlen: int) -> None:

@@ -1,0 +1,5 @@
+"""``python -m netbpf``."""
+
+from netbpf.cli.main import main
+
+main()

@@ -1,0 +1,126 @@
+"""The ``netbpf`` command: finds the subcommand, and turns every outcome into an exit code and at most one line."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from netbpf.errors import CompileError, ExitCode, NetbpfError, VerifierError
+from netbpf.text import did_you_mean
+
+# name: (module of netbpf.cli, one line for --help). A module is imported only when its command runs.
+COMMANDS = {
+    "attach": ("attach", "Attach a program to a hook of one or more interfaces."),
+    "detach": ("detach", "Take a program off its hook."),
+    "status": ("status", "Show what runs on which hook, and who put it there."),
+    "stats": ("stats", "Show counters, variables and maps of attached programs."),
+    "get": ("variables", "Print variables or map entries of an attached program."),
+    "set": ("variables", "Write variables or map entries of an attached program."),
+    "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
+}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """A group that knows its commands' help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"netbpf.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            hint = did_you_mean(args[0], COMMANDS, "the commands are")
+            raise click.UsageError(f"no command {args[0]!r}" + (f"; {hint}" if hint else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from netbpf import __version__
+
+        click.echo(f"netbpf {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=Commands, context_settings=CONTEXT, no_args_is_help=True)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def cli() -> None:
+    """Attach, observe and test XDP and TC eBPF programs.
+
+    \b
+    netbpf attach xdp eth0 prog.o      netbpf status
+    netbpf stats eth0                  netbpf detach xdp eth0
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and end the process with its exit code (table in ``errors.py``)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Nothing may be written at exit any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    json = "--json" in arguments
+    try:
+        result = cli.main(args=arguments, prog_name="netbpf", standalone_mode=False)
+        return result if isinstance(result, int) else ExitCode.OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.format_message(), err=True)
+        return ExitCode.USAGE
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "netbpf"
+        return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), f"see: {where} --help")
+    except click.ClickException as error:
+        return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), None)
+    except NetbpfError as error:
+        _show_detail(error, verbose="-v" in arguments or "--verbose" in arguments)
+        return _fail(json, error.exit_code, type(error).__name__, error.message, error.hint)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("netbpf: interrupted", err=True)
+        return 128 + signal.SIGINT
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
+    if isinstance(error, CompileError) and error.output:
+        click.echo(error.output.rstrip("\n"), err=True)
+    if isinstance(error, VerifierError) and error.log and verbose:
+        click.echo(error.log.rstrip("\n"), err=True)
+
+
+def _fail(json: bool, code: int, kind: str, message: str, hint: str | None) -> int:
+    click.echo(f"netbpf: error: {message}" + (f"; {hint}" if hint else ""), err=True)
+    if json:
+        from netbpf.cli.output import print_json
+
+        print_json("error", {"error": {"code": int(code), "type": kind, "message": message, "hint": hint}})
+    return int(code)
