@@ -93,18 +93,20 @@ bench: setup ## Measure netbpf against its peers, side by side (needs root)
 
 # -------------------------------------------------------------------------------------- house rules
 
-.PHONY: lint lint-style lint-types lint-layers lint-c
-lint: lint-style lint-types lint-layers lint-c ## ruff, mypy --strict, import-linter, clang-format, clang 14 and 19
+.PHONY: lint lint-style lint-format lint-types lint-layers lint-c
+lint: lint-style lint-format lint-types lint-layers lint-c ## ruff, mypy --strict, import-linter, clang-format, clang 14 and 19
 
 lint-style: | $(STAMP)
-	$(BIN)/ruff check --quiet .
-	$(BIN)/ruff format --quiet --check .
+	$(BIN)/ruff check --output-format concise .
+
+lint-format: | $(STAMP)
+	$(BIN)/ruff format --check --output-format concise .
 
 lint-types: | $(STAMP)
 	$(BIN)/mypy --strict
 
 lint-layers: | $(STAMP)
-	@$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 # Some warnings appear only when code is made, so it is made, and thrown away.
 lint-c: | $(STAMP)
