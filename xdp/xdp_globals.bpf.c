@@ -5,7 +5,7 @@
  * Needs:   Linux 5.2 (global variables)
  * Config:  verdict (enum xdp_action, default XDP_PASS), set before load
  *          bucket_bytes (u64, default 256), set before load
- *          min_bytes (u32, default 0), may change while running
+ *          min_bytes (u32, default 14), may change while running
  * Maps:    none but the variables: .bss (packets, sizes), .data (min_bytes), .rodata (the rest)
  * Verdict: `verdict` for every packet
  */
@@ -23,7 +23,7 @@ NETBPF_DESCRIBE("Width of one entry of sizes, in bytes")
 const volatile __u64 bucket_bytes = 256;
 
 NETBPF_DESCRIBE("Frames shorter than this many bytes are not counted")
-__u32 min_bytes = 0;
+__u32 min_bytes = 14; /* an initial 0 would put it into .bss */
 
 NETBPF_DESCRIBE("Frames counted")
 __u64 packets;

@@ -2,7 +2,7 @@
 /* config.h - describe a program's variables where they are declared
  *
  *	NETBPF_DESCRIBE("Frames shorter than this many bytes are not counted")
- *	__u32 min_bytes = 0;
+ *	__u32 min_bytes = 14;
  *
  * The text travels in the object's BTF as a declaration tag, where netbpf finds it. It costs the
  * running program nothing. A compiler without the attribute (clang before 14, gcc before 16) drops
@@ -13,7 +13,7 @@
  *	const volatile T x = ...;	.rodata: set before load, then frozen; the verifier knows the
  *					value and removes the code it switches off
  *	T x = ...;			.data: may be written while the program runs
- *	T x;				.bss: the same, starting from zero
+ *	T x;				.bss: the same, starting from zero (so does T x = 0;)
  */
 #ifndef NETBPF_CONFIG_H
 #define NETBPF_CONFIG_H

@@ -192,13 +192,14 @@ static __always_inline int filter_upper(struct netbpf_cursor *cur, int next, boo
 /* Addresses of IPv4. Returns the protocol or an error. */
 static __always_inline int filter_ipv4(struct netbpf_cursor *cur, bool *later_fragment, __u64 *best)
 {
-	struct filter_prefix4 key = {.prefixlen = 32};
+	struct filter_prefix4 key;
 	struct iphdr *ip;
 	int next;
 
 	next = netbpf_parse_ipv4(cur, &ip);
 	if (next < 0)
 		return next;
+	key.prefixlen = 32;
 	__builtin_memcpy(key.addr, &ip->saddr, sizeof(key.addr));
 	filter_consider(best, bpf_map_lookup_elem(&src4, &key));
 	__builtin_memcpy(key.addr, &ip->daddr, sizeof(key.addr));
@@ -218,7 +219,7 @@ static __always_inline bool filter_is_discovery(const struct netbpf_icmp *icmp)
 /* Addresses of IPv6. Returns the next header, FILTER_LINK or an error. */
 static __always_inline int filter_ipv6(struct netbpf_cursor *cur, __u64 *best)
 {
-	struct filter_prefix6 key = {.prefixlen = 128};
+	struct filter_prefix6 key;
 	struct netbpf_icmp *icmp;
 	struct ipv6hdr *ip;
 	int next;
@@ -232,6 +233,7 @@ static __always_inline int filter_ipv6(struct netbpf_cursor *cur, __u64 *best)
 		if (filter_is_discovery(icmp))
 			return FILTER_LINK;
 	}
+	key.prefixlen = 128;
 	__builtin_memcpy(key.addr, &ip->saddr, sizeof(key.addr));
 	filter_consider(best, bpf_map_lookup_elem(&src6, &key));
 	__builtin_memcpy(key.addr, &ip->daddr, sizeof(key.addr));
