@@ -32,13 +32,10 @@
  */
 #define NETBPF_EXT_MAX 8
 
-/* All headers must begin within this many bytes of the frame. */
-#define NETBPF_HEADERS_MAX 4096
-
-/* Bytes netbpf_pull() makes readable: far more than the headers of any sensible packet, and little
- * enough that pulling cannot be abused to linearise 64 KB aggregates.
+/* All headers must begin within this many bytes of the frame. That is far more than those of any
+ * sensible packet, and little enough that netbpf_pull() cannot be abused to copy 64 KB aggregates.
  */
-#define NETBPF_PULL_MAX 2048
+#define NETBPF_HEADERS_MAX 4096
 
 enum netbpf_parse_error {
 	NETBPF_TRUNCATED = -1, /* the packet, or its linear part, ends inside a header */
@@ -247,8 +244,10 @@ static __always_inline int netbpf_parse_icmp(struct netbpf_cursor *cur, struct n
 static __always_inline bool netbpf_pull(struct __sk_buff *skb)
 {
 	__u64 linear = (void *)(long)skb->data_end - (void *)(long)skb->data;
-	__u32 want = skb->len < NETBPF_PULL_MAX ? skb->len : NETBPF_PULL_MAX;
+	__u32 want = NETBPF_HEADERS_MAX + 64; /* the last header may begin at the limit */
 
+	if (want > skb->len)
+		want = skb->len;
 	return linear < want && bpf_skb_pull_data(skb, want) == 0;
 }
 
