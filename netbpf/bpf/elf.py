@@ -79,7 +79,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise ObjectError(f"cannot open {name}: {error.strerror}") from None
     except ValueError:
         raise ObjectError(f"cannot open {name}: the name holds a NUL byte") from None
-    with open(fd, "rb") as file:
+    try:
+        # Before open() wraps it: that refuses a directory with an error of its own.
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -89,7 +90,10 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
                 f"{name} has {status.st_size} bytes; an object may have {MAX_OBJECT_SIZE}",
                 hint="strip debug sections that are not BTF: llvm-strip -g",
             )
-        return file.read(MAX_OBJECT_SIZE + 1)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(MAX_OBJECT_SIZE + 1)
+    finally:
+        os.close(fd)
 
 
 class Elf:
