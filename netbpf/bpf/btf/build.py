@@ -127,9 +127,11 @@ class Builder:
         return self._sized(self.add(Kind.INT, name, size, rest=word), size, min(size, 16))
 
     def floating(self, name: str, size: int) -> int:
+        """A FLOAT of ``size`` bytes."""
         return self._sized(self.add(Kind.FLOAT, name, size), size, min(size, 8))
 
     def ptr(self, target: int) -> int:
+        """A pointer to a type; 0 for ``void *``."""
         return self._sized(self.add(Kind.PTR, "", target), 8, 8)
 
     def array(self, element: int, count: int) -> int:
@@ -163,6 +165,7 @@ class Builder:
         return self._composite(Kind.STRUCT, name, size, members)
 
     def union(self, name: str, size: int, members: Sequence[Member]) -> int:
+        """A union whose members have their places, in bits; most are at 0."""
         return self._composite(Kind.UNION, name, size, members)
 
     def record(self, name: str, members: Iterable[tuple[str, int]]) -> int:
@@ -211,6 +214,7 @@ class Builder:
         size: int = 8,
         signed: bool | None = None,
     ) -> int:
+        """An enum of 64 bits (Linux 6.0); else as ``enum``."""
         pairs = list(values)
         flag = any(value < 0 for _, value in pairs) if signed is None else signed
         rest = bytearray()
@@ -225,21 +229,27 @@ class Builder:
     # --- names and qualifiers ---
 
     def fwd(self, name: str, *, union: bool = False) -> int:
+        """A struct or union that is only declared."""
         return self.add(Kind.FWD, name, flag=union)
 
     def typedef(self, name: str, target: int) -> int:
+        """Another name for a type."""
         return self._reference(Kind.TYPEDEF, name, target)
 
     def volatile(self, target: int) -> int:
+        """The type, volatile."""
         return self._reference(Kind.VOLATILE, "", target)
 
     def const(self, target: int) -> int:
+        """The type, const."""
         return self._reference(Kind.CONST, "", target)
 
     def restrict(self, target: int) -> int:
+        """The type, restrict."""
         return self._reference(Kind.RESTRICT, "", target)
 
     def type_tag(self, text: str, target: int) -> int:
+        """The type with a ``btf_type_tag`` (Linux 5.17)."""
         return self._reference(Kind.TYPE_TAG, text, target)
 
     def decl_tag(self, text: str, target: int, component: int = -1) -> int:
@@ -249,13 +259,16 @@ class Builder:
     # --- functions and variables ---
 
     def func_proto(self, returns: int, params: Sequence[Param] = ()) -> int:
+        """The signature of a function: what it returns (0 for void) and takes."""
         rest = b"".join(struct.pack("<II", self.string(one.name), one.type_id) for one in params)
         return self.add(Kind.FUNC_PROTO, "", returns, len(params), rest=rest)
 
     def func(self, name: str, proto: int, linkage: int = STATIC) -> int:
+        """A function of some signature."""
         return self.add(Kind.FUNC, name, proto, linkage)
 
     def var(self, name: str, type_id: int, linkage: int = GLOBAL) -> int:
+        """A variable; ``datasec`` gives it a place."""
         return self.add(Kind.VAR, name, type_id, rest=struct.pack("<I", linkage))
 
     def datasec(self, name: str, size: int, variables: Sequence[SectionVar]) -> int:

@@ -102,7 +102,7 @@ class Integer(NamedTuple):
 class Array(NamedTuple):
     type_id: int
     index_type_id: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count(), which no one asks of a type
 
 
 class SectionVar(NamedTuple):
