@@ -7,7 +7,7 @@ Every function raises KernelError with the command's name and the errno, and not
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 from typing import NamedTuple
 
@@ -34,9 +34,9 @@ Buffer = ctypes.Array[ctypes.c_char]
 
 def _syscall(command: int, attr: Buffer) -> int:
     """The only call of bpf(2) in netbpf: the result, or minus errno. Tests replace it to make the kernel fail."""
-    number = _NR_BPF.get(platform.machine())
+    number = _NR_BPF.get(os.uname().machine)
     if number is None:
-        raise NotSupportedError(f"netbpf does not know bpf(2) on {platform.machine()}")
+        raise NotSupportedError(f"netbpf does not know bpf(2) on {os.uname().machine}")
     result = int(_libc.syscall(number, command, attr, _ATTR_SIZE))
     return result if result >= 0 else -ctypes.get_errno()
 

@@ -15,7 +15,7 @@ from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf.bpf import insn as bpf
 from netbpf.bpf import rejection
-from netbpf.bpf.btf.fixup import for_kernel
+from netbpf.bpf.btf.fixup import for_kernel, for_old_kernel
 from netbpf.bpf.linker import Image, link
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapload import create, kernel_name
@@ -104,11 +104,14 @@ class _Loader:
         if self.spec.btf is None:
             return None
         hidden = frozenset(f.name for f in self.spec.functions if f.hidden and not f.static)
-        fd, number, _ = sys_bpf.btf_load(for_kernel(self.spec.btf, hidden))
+        data = for_kernel(self.spec.btf, hidden)
+        fd, number, _ = sys_bpf.btf_load(data)
+        if fd is None and number == errno.EPERM:
+            raise permission_error("load types (BTF)", Capability.BPF)
         if fd is None:
-            if number == errno.EPERM:
-                raise permission_error("load types (BTF)", Capability.BPF)
-            # A kernel that refuses the types (older, or stricter) still runs the program without them.
+            fd, _, _ = sys_bpf.btf_load(for_old_kernel(data))
+        if fd is None:
+            # A kernel without BTF, or one that refuses these types, still runs the program without them.
             return None
         self.undo.callback(fd.close)
         return fd

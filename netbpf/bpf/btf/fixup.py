@@ -69,6 +69,35 @@ def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
     return bytes(out)
 
 
+def for_old_kernel(data: bytes) -> bytes:
+    """BTF without the kinds that came after Linux 5.2, each replaced by an older one of the same length.
+
+    Declaration tags (5.16), type tags (5.17), floats (5.13), ENUM64 (6.0) and the linkage of functions (5.6); ids
+    stay, so that everything else still refers to the right types.
+    """
+    btf = Btf(data)
+    out = bytearray(data)
+    number = next((one.id for one in btf.types() if one.kind is Kind.INT), 0)
+    for one in btf.types():
+        start = btf.offset_of(one.id)
+        match one.kind:
+            case Kind.DECL_TAG:
+                struct.pack_into("<III", out, start + 4, Kind.INT << 24, 1, 8)
+            case Kind.TYPE_TAG:
+                struct.pack_into("<II", out, start, 0, Kind.CONST << 24)
+            case Kind.FLOAT:
+                struct.pack_into("<II", out, start, 0, Kind.STRUCT << 24)
+            case Kind.ENUM64:
+                struct.pack_into("<II", out, start, 0, Kind.UNION << 24 | one.vlen)
+                for index in range(one.vlen):
+                    struct.pack_into("<III", out, start + 12 + 12 * index, 0, number, 0)
+            case Kind.FUNC:
+                _set_vlen(out, start, _STATIC)
+            case _:
+                pass
+    return bytes(out)
+
+
 def kconfig_layout(btf: Btf) -> tuple[int, dict[str, tuple[int, int]]]:
     """How netbpf lays out the map behind ``.kconfig``: its size, and each variable's (offset, VAR id). Bytes."""
     places: dict[str, tuple[int, int]] = {}

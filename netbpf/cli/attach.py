@@ -1,0 +1,92 @@
+"""``netbpf attach``."""
+
+from pathlib import Path
+
+import click
+
+from netbpf.cli.options import common_options, direction_options, hook_of, lock_option
+
+
+@click.command("attach", short_help="Attach a program to a hook.")
+@click.argument("kind", metavar="xdp|tc", type=click.Choice(["xdp", "tc"]))
+@click.argument("interface", metavar="IFACE[,IFACE...]")
+@click.argument("source", metavar="OBJECT")
+@click.option("-n", "--program", metavar="NAME", help="Which program of the object, by function or section name.")
+@click.option(
+    "-m", "--mode", metavar="MODE",
+    type=click.Choice(["native", "skb", "hw", "auto", "drv", "driver", "generic", "offload"]),
+    help="XDP: native (default), skb, hw; auto tries native, then skb, and says what it got.",
+)  # fmt: skip
+@direction_options
+@click.option("--set", "settings", metavar="VAR=VALUE", multiple=True, help="Set a global variable before loading.")
+@click.option("--replace", is_flag=True, help="Swap netbpf's own program on the hook, without a gap.")
+@click.option("--link", is_flag=True, help="Attach by a pinned bpf_link (XDP) or TCX (tc).")
+@click.option("--atomic", is_flag=True, help="Several interfaces: all of them or none.")
+@click.option(
+    "--pref", "--prio", "priority", type=click.IntRange(1, 65535), metavar="N",
+    help="tc: run beside foreign filters, at this priority (lower runs first).",
+)  # fmt: skip
+@click.option("-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="C source: header directory.")
+@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
+@click.option("--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto", help="C source: which compiler.")
+@click.option("--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path), help="Kernel types to relocate against.")
+@lock_option
+@common_options
+def attach_command(
+    kind: str,
+    interface: str,
+    source: str,
+    program: str | None,
+    mode: str | None,
+    direction: str | None,
+    settings: tuple[str, ...],
+    replace: bool,
+    link: bool,
+    atomic: bool,
+    priority: int | None,
+    include_dirs: tuple[Path, ...],
+    defines: tuple[str, ...],
+    frontend: str,
+    kernel_btf: Path | None,
+    lock_timeout: float,
+    as_json: bool,
+    netns: str | None,
+    verbose: bool,
+) -> int:
+    """Attach a program to a hook of one or more interfaces.
+
+    OBJECT is an object file, a C source (compiled on the fly, BCC's dialect too), or builtin:NAME for a program
+    shipped with netbpf. IFACE may be a list or a quoted glob: eth0,eth1 or 'veth*'; the interfaces then share one
+    loaded program and its maps.
+
+    \b
+    netbpf attach xdp eth0 prog.o
+    netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
+    netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
+    """
+    from netbpf.cli.progress import patience
+    from netbpf.cli.render.attach import print_results
+    from netbpf.manager.attach import attach
+    from netbpf.manager.request import AttachRequest
+
+    request = AttachRequest(
+        hook=hook_of(kind, direction),
+        interfaces=interface,
+        object=source,
+        program=program,
+        mode=mode,
+        settings=settings,
+        replace=replace,
+        link=link,
+        atomic=atomic,
+        priority=priority,
+        netns=netns,
+        include_dirs=include_dirs,
+        defines=defines,
+        frontend=frontend,
+        kernel_btf=kernel_btf,
+        lock_timeout=lock_timeout,
+    )
+    with patience("the verifier is working"):
+        results = attach(request)
+    return print_results(results, as_json=as_json)

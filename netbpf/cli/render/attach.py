@@ -1,0 +1,47 @@
+"""What ``netbpf attach`` prints: a line per interface."""
+
+import sys
+
+import click
+
+from netbpf.cli.output import print_json
+from netbpf.cli.render.json_values import hook_json
+from netbpf.errors import ExitCode
+from netbpf.manager.request import AttachResult
+
+
+def print_results(results: list[AttachResult], *, as_json: bool) -> int:
+    """Print a line per interface, errors to standard error; the exit code of the first error, or 0."""
+    failed = [result for result in results if result.error]
+    for result in results:
+        if result.error:
+            hint = f"; {result.error.hint}" if result.error.hint else ""
+            print(f"netbpf: error: {result.error.message}{hint}", file=sys.stderr)
+        elif not as_json:
+            click.echo(_line(result))
+        for note in result.notes:
+            print(f"netbpf: note: {note}", file=sys.stderr)
+    if as_json:
+        print_json("attach", {
+            "hooks": [
+                hook_json(result.attachment) | {"replaced": result.replaced}
+                for result in results if result.attachment
+            ],
+            "errors": [
+                {
+                    "interface": result.interface.name, "code": int(result.error.exit_code),
+                    "type": type(result.error).__name__, "message": result.error.message, "hint": result.error.hint,
+                }
+                for result in failed if result.error
+            ],
+        })  # fmt: skip
+    first = failed[0].error if failed else None
+    return int(first.exit_code) if first else int(ExitCode.OK)
+
+
+def _line(result: AttachResult) -> str:
+    assert result.attachment is not None
+    occupant, program = result.attachment.occupant, result.attachment.program
+    how = f"{occupant.mode}, link {occupant.link_id}" if occupant.link_id else occupant.mode.value
+    instead = f", replaces program {result.replaced}" if result.replaced else ""
+    return f"{occupant.interface.name} {occupant.hook}: {program.name} attached ({how}, program {program.id}{instead})"

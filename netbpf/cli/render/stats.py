@@ -1,0 +1,138 @@
+"""What ``netbpf stats`` prints."""
+
+from typing import TYPE_CHECKING, Any
+
+from netbpf.bpf.btf.values import Value, format_value
+from netbpf.cli.output import console, print_json, table
+from netbpf.cli.render.json_values import program_json
+from netbpf.errors import NotAttachedError
+from netbpf.stats.model import Counter, Entry, HookStats, MapValues
+from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
+from netbpf.text import escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TEXT_ENTRIES = 20  # of each map, for people
+JSON_ENTRIES = 1000  # of each map, for scripts
+
+
+def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everything: bool) -> None:
+    """Tables per hook, or ``netbpf.stats/1``. NotAttachedError where nothing is on the interface."""
+    if not found:
+        raise NotAttachedError(
+            f"no XDP or TC program on {escape(interface)}", hint="attach one: netbpf attach xdp IFACE OBJECT"
+        )
+    if as_json:
+        print_json("stats", {"hooks": [hook_stats_json(one, everything=everything) for one in found]})
+        return
+    out = console()
+    for index, one in enumerate(found):
+        if index:
+            out.print()
+        _print_hook(out, one)
+
+
+# --- JSON ---
+
+
+def hook_stats_json(one: HookStats, *, everything: bool) -> dict[str, Any]:
+    """One hook of ``netbpf.stats/1``."""
+    occupant = one.attachment.occupant
+    return {
+        "interface": occupant.interface.name,
+        "hook": occupant.hook.value,
+        "mode": occupant.mode.value,
+        "program": program_json(one.attachment.program),
+        "run": {"count": one.run.count, "time_ns": one.run.time_ns} if one.run else None,
+        "verdicts": _counters_json(one.verdicts),
+        "protocols": _counters_json(one.protocols),
+        "variables": {variable.name: variable.value for variable in one.variables},
+        "maps": [_map_json(each, everything=everything) for each in one.maps],
+    }
+
+
+def _counters_json(counters: dict[str, Counter]) -> dict[str, Any]:
+    return {name: {"packets": one.packets, "bytes": one.bytes} for name, one in counters.items()}
+
+
+def _map_json(one: MapValues, *, everything: bool) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "id": one.id,
+        "type": one.type,
+        "max_entries": one.max_entries,
+        "total": one.total,
+        "entries": [_entry_json(entry, everything=everything) for entry in one.entries],
+    }
+
+
+def _entry_json(entry: Entry, *, everything: bool) -> dict[str, Any]:
+    parts = {"per_cpu": list(entry.per_cpu)} if everything and entry.per_cpu else {}
+    return {"key": entry.key, "value": entry.value, **parts}
+
+
+# --- text ---
+
+
+def _print_hook(out: "Console", one: HookStats) -> None:
+    occupant, program = one.attachment.occupant, one.attachment.program
+    head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): {escape(program.name)}, program {program.id}"
+    if one.run and one.run.count:
+        head += f", {one.run.count:,} runs, {one.run.time_ns / one.run.count:.0f} ns each"
+    out.print(head, style="bold")
+    _print_counters(out, "verdict", one.verdicts)
+    _print_counters(out, "protocol", one.protocols)
+    _print_variables(out, one)
+    for each in one.maps:
+        if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(entry.per_cpu for entry in each.entries):
+            _print_map(out, each)
+
+
+def _print_counters(out: "Console", title: str, counters: dict[str, Counter]) -> None:
+    shown = {name: one for name, one in counters.items() if one.packets}
+    if not counters:
+        return
+    made = table(f"  {title}", "packets", "bytes", right=("packets", "bytes"))
+    for name, one in (shown or {"(none yet)": Counter(0, 0)}).items():
+        made.add_row(f"  {name}", f"{one.packets:,}", f"{one.bytes:,}")
+    out.print(made)
+
+
+def _print_variables(out: "Console", one: HookStats) -> None:
+    if not one.variables:
+        return
+    made = table("  variable", "value", "section", "type")
+    for variable in one.variables:
+        made.add_row(
+            f"  {escape(variable.name)}",
+            format_value(variable.value),
+            variable.section if variable.writable else f"{variable.section} (fixed)",
+            escape(variable.type),
+        )
+    out.print(made)
+
+
+def _print_map(out: "Console", one: MapValues) -> None:
+    name = f"  {escape(one.name)} ({one.type}, map {one.id})"
+    if not one.readable:
+        out.print(f"{name}: its entries cannot be listed", style="dim")
+        return
+    rest = one.total - len(one.entries) - one.zeros
+    if not one.entries:
+        out.print(f"{name}: " + (f"all {one.zeros:,} entries are zero" if one.zeros else "empty"), style="dim")
+        return
+    made = table(name, "value")
+    for entry in one.entries:
+        made.add_row(f"    {_shown(entry.key)}", format_value(entry.value))
+        for cpu, part in enumerate(entry.per_cpu):
+            made.add_row(f"      cpu {cpu}", format_value(part), style="dim")
+    out.print(made)
+    more = [f"{rest:,} more of {one.total:,}; --all shows them"] if rest else []
+    more += [f"{one.zeros:,} zero entries not shown"] if one.zeros else []
+    if more:
+        out.print(f"    ({'; '.join(more)})", style="dim")
+
+
+def _shown(value: Value) -> str:
+    return format_value(value)

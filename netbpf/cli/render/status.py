@@ -1,0 +1,74 @@
+"""What ``netbpf status`` prints."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from netbpf.cli.output import console, print_json, table
+from netbpf.cli.render.json_values import hook_json
+from netbpf.model import Attachment
+from netbpf.text import escape
+
+
+def print_status(found: list[Attachment], interface: str | None, *, as_json: bool) -> None:
+    """A table with a line per program, in running order, or ``netbpf.status/1``."""
+    if as_json:
+        print_json("status", {"hooks": [hook_json(one) for one in found]})
+        return
+    if not found:
+        where = f" on {escape(interface)}" if interface else ""
+        click.echo(f"no XDP or TC program{where}")
+        return
+    namespaces = any(one.netns_name for one in found)
+    columns = (["NETNS"] if namespaces else []) + [
+        "INTERFACE", "HOOK", "MODE", "PROGRAM", "ID", "TAG", "MANAGER", "SINCE", "OBJECT",
+    ]  # fmt: skip
+    made = table(*columns, right=("ID",))
+    for one in found:
+        made.add_row(*([one.netns_name or "-"] if namespaces else []), *_cells(one))
+    console().print(made)
+
+
+def _cells(one: Attachment) -> list[str]:
+    occupant, program = one.occupant, one.program
+    return [
+        escape(occupant.interface.name),
+        occupant.hook.value,
+        occupant.mode.value + (" link" if occupant.link_id else ""),
+        escape(program.name) or "-",
+        str(program.id),
+        program.tag,
+        one.manager or "-",
+        ago(since(one)),
+        escape(shown_path(one.object.path)) if one.object else "-",
+    ]
+
+
+def since(one: Attachment) -> float:
+    """Seconds since it was attached, where netbpf knows, else since it was loaded."""
+    if one.attached_at is not None:
+        return max(time.time() - one.attached_at, 0)
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - one.program.loaded_at_ns / 1e9, 0)
+
+
+def ago(seconds: float) -> str:
+    """An age in its two largest units: ``5s``, ``3m 20s``, ``2h 10m``, ``12d 3h``."""
+    whole = int(seconds)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size}{unit}" + (f" {rest}{name}" if rest else "")
+    return f"{whole}s"
+
+
+def shown_path(path: str) -> str:
+    """A path as short as it can be typed: relative below the current directory, shipped programs by their name."""
+    if Path(path).parent.name == "_objects":
+        return f"builtin:{Path(path).name.removesuffix('.bpf.o')}"
+    try:
+        here = os.path.relpath(path)
+    except (OSError, ValueError):
+        return path
+    return path if here.startswith("..") else here

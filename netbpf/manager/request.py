@@ -1,0 +1,71 @@
+"""What an attach asks for, and what came of it on each interface."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netbpf.constants import Hook, Mode
+from netbpf.errors import NetbpfError, UsageError
+from netbpf.manager.settings import Settings
+from netbpf.model import Attachment, Interface
+from netbpf.state.lock import DEFAULT_TIMEOUT
+
+AUTO = "auto"
+XDP_MODES = {
+    "native": Mode.NATIVE, "drv": Mode.NATIVE, "driver": Mode.NATIVE,
+    "skb": Mode.SKB, "generic": Mode.SKB,
+    "hw": Mode.HW, "offload": Mode.HW,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """One attach. ``interfaces`` are names or globs; ``mode`` one of native, skb, hw, auto (XDP only, default native).
+
+    ``priority`` is the TC filter's, given only to run beside foreign filters.
+    """
+
+    hook: Hook
+    interfaces: str
+    object: str
+    program: str | None = None
+    mode: str | None = None
+    settings: Settings = ()
+    replace: bool = False
+    link: bool = False
+    atomic: bool = False
+    priority: int | None = None
+    netns: str | None = None
+    include_dirs: Sequence[Path] = ()
+    defines: Sequence[str] = ()
+    frontend: str = "auto"
+    kernel_btf: Path | None = None
+    lock_timeout: float = DEFAULT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if self.mode is not None and self.hook is not Hook.XDP:
+            raise UsageError("--mode is for xdp; tc programs have no mode", hint="--link chooses TCX over clsact")
+        if self.mode is not None and self.mode not in (AUTO, *XDP_MODES):
+            raise UsageError(f"no XDP mode {self.mode!r}", hint="the modes are native, skb, hw and auto")
+        if self.priority is not None and (self.hook is Hook.XDP or self.link):
+            raise UsageError("--pref is the priority of a clsact filter; xdp and --link have none")
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes to try, in order."""
+        if self.hook is not Hook.XDP:
+            return (Mode.TCX,) if self.link else (Mode.CLSACT,)
+        if self.mode == AUTO:
+            return (Mode.NATIVE, Mode.SKB)
+        return (XDP_MODES[self.mode or "native"],)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachResult:
+    """What came of one interface: an attachment, or the error. ``notes`` say aloud what was not plain."""
+
+    interface: Interface
+    attachment: Attachment | None = None
+    error: NetbpfError | None = None
+    replaced: int | None = None
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,45 @@
+"""What the OBJECT argument can be: an object file, a C source that is compiled on the fly, or ``builtin:NAME``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from netbpf.errors import ObjectError
+from netbpf.text import did_you_mean, escape
+
+BUILTIN = "builtin:"
+_OBJECTS = Path(__file__).parent.parent / "_objects"
+_SUFFIX = ".bpf.o"
+
+
+def builtin_names() -> list[str]:
+    """The programs shipped with netbpf."""
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _OBJECTS.glob(f"*{_SUFFIX}"))
+
+
+def builtin(name: str) -> Path:
+    """The compiled object of a shipped program; ObjectError with near names."""
+    path = _OBJECTS / (name + _SUFFIX)
+    if "/" in name or not path.is_file():
+        names = builtin_names()
+        hint = did_you_mean(name, names, "the shipped programs are") or "compile them first: make bpf"
+        raise ObjectError(f"no program {escape(BUILTIN + name)} is shipped with netbpf", hint=hint)
+    return path
+
+
+def object_file(
+    argument: str, *, include_dirs: Sequence[Path] = (), defines: Sequence[str] = (), frontend: str = "auto"
+) -> Path:
+    """The object file that an OBJECT argument stands for, compiled into the private cache where it is a C source.
+
+    Raises ObjectError, CompileError, ToolMissingError.
+    """
+    if argument.startswith(BUILTIN):
+        return builtin(argument.removeprefix(BUILTIN))
+    path = Path(argument)
+    if path.suffix == ".c":
+        from netbpf.compiler import cached_object
+
+        return cached_object(path, include_dirs=include_dirs, defines=defines, frontend=frontend)
+    if not path.exists() and argument in builtin_names():
+        raise ObjectError(f"there is no file {escape(argument)}", hint=f"the shipped program is {BUILTIN}{argument}")
+    return path

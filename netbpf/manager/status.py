@@ -1,0 +1,106 @@
+"""What runs on which hook: the kernel's answer, with what netbpf's records and others' habits add to it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from netbpf.bpf.program import Program
+from netbpf.errors import NetbpfError, PermissionDeniedError
+from netbpf.manager.owner import NETBPF, owner
+from netbpf.model import Attachment, Interface, Occupant, ProgramInfo
+from netbpf.net.interfaces import resolve
+from netbpf.net.netns import Namespace, all_namespaces
+from netbpf.net.occupants import occupants
+from netbpf.state import records
+from netbpf.state.records import Generation, Record
+
+
+class Records:
+    """All records of this host, found by the place of a hook or by the program on it."""
+
+    def __init__(self) -> None:
+        self.all = list(records.read_all())
+        self._by_place = {(one.netns, one.ifindex, one.hook): one for one in self.all}
+
+    def find(self, occupant: Occupant) -> tuple[Record, Generation] | None:
+        """The record that speaks of what is on a hook, if any.
+
+        An interface that moved to another namespace takes its XDP program along (measured on Linux 6.18), so a
+        record of the same hook and program elsewhere counts too.
+        """
+        here = occupant.interface
+        at = self._by_place.get((here.netns, here.index, occupant.hook))
+        candidates = [at] if at else []
+        candidates += [one for one in self.all if one is not at and one.hook is occupant.hook]
+        for record in candidates:
+            generation = record.generation(occupant.prog_id)
+            if generation and generation.mode is occupant.mode:
+                return record, generation
+        return None
+
+
+def describe(occupant: Occupant, known: Records, netns_name: str | None = None) -> Attachment | None:
+    """An occupant with its program and its manager; None where the program is gone already."""
+    try:
+        with Program.by_id(occupant.prog_id) as program:
+            info: ProgramInfo = program.info
+    except PermissionDeniedError:
+        raise
+    except NetbpfError:
+        return None
+    found = known.find(occupant)
+    if found is None:
+        return Attachment(occupant, info, False, owner(occupant, info), netns_name=netns_name)
+    _, generation = found
+    return Attachment(
+        occupant, info, True, NETBPF, generation.object, netns_name, generation.attached_at
+    )
+
+
+@contextmanager
+def opened(netns: str | Namespace | None) -> Iterator[Namespace]:
+    """The namespace of a name or path, or the current one; closed afterwards unless it was open before."""
+    if isinstance(netns, Namespace):
+        yield netns
+        return
+    with Namespace.open(netns) if netns else Namespace.current() as namespace:
+        yield namespace
+
+
+def status(
+    interface: str | None = None, *, netns: str | Namespace | None = None, all_netns: bool = False
+) -> list[Attachment]:
+    """Every XDP, clsact and TCX program, by interface and in running order.
+
+    Raises InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError (CAP_SYS_ADMIN to read programs by
+    their id; CAP_NET_ADMIN is not needed).
+    """
+    known = Records()
+    if all_netns:
+        found: list[Attachment] = []
+        for namespace in all_namespaces():
+            with namespace:
+                found += _in_namespace(namespace, interface, known, strict=False)
+        return found
+    with opened(netns) as namespace:
+        return _in_namespace(namespace, interface, known, strict=True)
+
+
+def _in_namespace(
+    namespace: Namespace, interface: str | None, known: Records, *, strict: bool
+) -> list[Attachment]:
+    only: Interface | None = None
+    if interface is not None:
+        try:
+            only = resolve(namespace, interface)
+        except NetbpfError:
+            if strict:
+                raise
+            return []
+    return list(_described(occupants(namespace, only), known, namespace.name))
+
+
+def _described(found: Iterable[Occupant], known: Records, netns_name: str | None) -> Iterator[Attachment]:
+    for occupant in found:
+        attachment = describe(occupant, known, netns_name)
+        if attachment:
+            yield attachment

@@ -1,0 +1,212 @@
+"""Reading one hook's program: opened once, read as often as wanted.
+
+Works on any program, whoever attached it: the program names its maps, and they name their types (BTF).
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Self
+
+from netbpf.bpf.btf.decode import decoder
+from netbpf.bpf.btf.percpu import copies, summer
+from netbpf.bpf.btf.raw import decode_raw
+from netbpf.bpf.btf.types import Btf, BtfType, Kind
+from netbpf.bpf.btf.values import Buffer, Value
+from netbpf.bpf.map import Map
+from netbpf.bpf.program import Program, btf_by_id
+from netbpf.constants import ARRAY_MAPS, Hook, MapType
+from netbpf.errors import NetbpfError, ObjectError
+from netbpf.model import Attachment
+from netbpf.stats.model import Counter, Entry, HookStats, MapValues, Run, VariableValue
+from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
+
+Decode = Callable[[Buffer], Value]
+_DATA_SUFFIXES = (".bss", ".data", ".rodata", ".kconfig")
+
+
+class OpenMap:
+    """A map with the decoders of its keys and values. ``section`` is its DATASEC where it holds variables."""
+
+    def __init__(self, opened: Map, btf: Btf | None) -> None:
+        self.map = opened
+        self.info = opened.info
+        self.btf = btf
+        self.section: BtfType | None = None
+        if btf and self.info.btf_value_type_id and not self.info.btf_key_type_id:
+            kind = btf.type(self.info.btf_value_type_id)
+            self.section = kind if kind.kind is Kind.DATASEC else None
+        self.key: Decode = self._decoder(self.info.btf_key_type_id, lpm=self.info.type == MapType.LPM_TRIE)
+        self.value: Decode = self._decoder(self.info.btf_value_type_id)
+        self.total: Decode = self._summer()
+
+    @property
+    def name(self) -> str:
+        """The section's own name for variables (the kernel's is cut and prefixed), else the map's."""
+        return self.section.name if self.section else self.info.name
+
+    @property
+    def holds_variables(self) -> bool:
+        """Whether this is the map behind a section of global variables, with or without BTF to name them."""
+        return self.section is not None or (
+            self.info.type == MapType.ARRAY and self.info.max_entries == 1 and self.info.name.endswith(_DATA_SUFFIXES)
+        )
+
+    def _decoder(self, type_id: int, *, lpm: bool = False) -> Decode:
+        if self.btf is None or not type_id:
+            return decode_raw
+        try:
+            return decoder(self.btf, type_id, name=self.info.name, lpm=lpm)
+        except ObjectError:
+            return decode_raw  # its types are not to be trusted; the bytes still are
+
+    def _summer(self) -> Decode:
+        if not self.map.per_cpu:
+            return self.value
+        stride, size = self.map.stride, self.info.value_size
+        if self.btf and self.info.btf_value_type_id:
+            try:
+                return summer(self.btf, self.info.btf_value_type_id, stride, size, name=self.info.name)
+            except ObjectError:
+                pass
+        return lambda data: self._sum_raw(data, stride, size)
+
+    @staticmethod
+    def _sum_raw(data: Buffer, stride: int, size: int) -> Value:
+        parts = copies(data, stride, size)
+        if size in (4, 8):
+            # Without a type these widths are counters far more often than anything else.
+            return f"{sum(int.from_bytes(one, 'little') for one in parts):#0{2 * size + 2}x}"
+        shown = [decode_raw(one) for one in parts]
+        return shown[0] if all(one == shown[0] for one in shown) else list(shown)
+
+    def parts(self, data: Buffer) -> tuple[Value, ...]:
+        """The values of each CPU; empty for a map that is not per CPU."""
+        if not self.map.per_cpu:
+            return ()
+        return tuple(self.value(one) for one in copies(data, self.map.stride, self.info.value_size))
+
+
+class HookReader:
+    """An open program with its maps. Close it, or use it as a context manager."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        """Open everything; NetbpfError where the program is gone, PermissionDeniedError without CAP_SYS_ADMIN."""
+        self.attachment = attachment
+        with ExitStack() as undo:
+            self.program = undo.enter_context(Program.by_id(attachment.program.id))
+            self.maps: list[OpenMap] = []
+            types: dict[int, Btf | None] = {}
+            for number in self.program.info.map_ids:
+                opened = undo.enter_context(Map.by_id(number))
+                btf_id = opened.info.btf_id
+                if btf_id not in types:
+                    types[btf_id] = btf_by_id(btf_id)
+                self.maps.append(OpenMap(opened, types[btf_id]))
+            self._stack = undo.pop_all()
+
+    @property
+    def hook(self) -> Hook:
+        return self.attachment.occupant.hook
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, *, limit: int | None = 1000, skip_zeros: bool = False, parts: bool = False) -> HookStats:
+        """Everything, once. At most ``limit`` entries of each map; ``parts`` adds each CPU's values."""
+        info = self.program.refresh()
+        ran = info.run_count or info.run_time_ns or run_stats_enabled()
+        variables: list[VariableValue] = []
+        tables: list[MapValues] = []
+        for one in self.maps:
+            if one.holds_variables:
+                variables += read_variables(one)
+            else:
+                tables.append(read_map(one, limit=limit, skip_zeros=skip_zeros, parts=parts))
+        return HookStats(
+            self.attachment,
+            Run(info.run_count, info.run_time_ns) if ran else None,
+            tuple(variables),
+            tuple(tables),
+            self._counters(VERDICTS_MAP, lambda index: verdict_name(self.hook, index)),
+            self._counters(PROTOCOLS_MAP, protocol_name),
+            time.monotonic(),
+        )
+
+    def _counters(self, name: str, label: Callable[[int], str]) -> dict[str, Counter]:
+        found: dict[str, Counter] = {}
+        for one in self.maps:
+            if one.info.name != name or one.info.type != MapType.PERCPU_ARRAY or one.info.value_size != 16:
+                continue
+            for key, data in one.map.entries():
+                value = one.total(data)
+                if isinstance(value, dict):
+                    packets, size = value.get("packets"), value.get("bytes")
+                    if isinstance(packets, int) and isinstance(size, int):
+                        found[label(int.from_bytes(key, "little"))] = Counter(packets, size)
+        return found
+
+
+def read_variables(one: OpenMap) -> list[VariableValue]:
+    """The global variables of a section; the whole section in hex where no BTF names them."""
+    data = one.map.lookup(bytes(4)) or b""
+    writable = not one.map.frozen
+    if one.section is None or one.btf is None:
+        return [VariableValue(one.name, one.name, f"u8[{len(data)}]", decode_raw(data), writable)] if data else []
+    values = one.value(data)
+    if not isinstance(values, dict):
+        return []
+    from netbpf.bpf.btf.shape import shape
+
+    fields = shape(one.btf, one.section.id).fields
+    return [
+        VariableValue(name, one.section.name, fields[name].shape.c_name, value, writable)
+        for name, value in values.items()
+    ]
+
+
+def read_map(one: OpenMap, *, limit: int | None, skip_zeros: bool, parts: bool) -> MapValues:
+    """A map's entries, decoded as far as its BTF goes."""
+    try:
+        kind = MapType(one.info.type).name.lower()
+    except ValueError:
+        kind = str(one.info.type)
+    if not one.map.readable:
+        return MapValues(one.name, one.info.id, kind, 0, max_entries=one.info.max_entries, readable=False)
+    entries: list[Entry] = []
+    total = zeros = 0
+    for key, data in one.map.entries():
+        total += 1
+        if skip_zeros and one.info.type in ARRAY_MAPS and not any(data):
+            zeros += 1
+        elif limit is None or len(entries) < limit:
+            entries.append(Entry(one.key(key), one.total(data), one.parts(data) if parts else ()))
+    return MapValues(one.name, one.info.id, kind, total, tuple(entries), zeros, one.info.max_entries)
+
+
+def run_stats_enabled() -> bool:
+    """Whether the kernel counts runs of all programs (sysctl kernel.bpf_stats_enabled, Linux 5.1)."""
+    try:
+        with open("/proc/sys/kernel/bpf_stats_enabled") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def read_hooks(attachments: list[Attachment], **options: bool | int | None) -> list[HookStats]:
+    """Read each attachment's program; one that vanished meanwhile is left out."""
+    found = []
+    for attachment in attachments:
+        try:
+            with HookReader(attachment) as reader:
+                found.append(reader.read(**options))  # type: ignore[arg-type]
+        except NetbpfError as error:
+            if error.exit_code != 1:
+                raise
+    return found
