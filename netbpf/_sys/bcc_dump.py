@@ -7,7 +7,8 @@ likes, changes the directory, and takes the process down when LLVM meets a bug. 
 compiles; they end with the process. The function names and signatures are those of BCC's C interface
 (src/cc/bcc_common.h), the layout that of struct bpf_map_info (include/uapi/linux/bpf.h).
 
-Exit status: 0 with JSON in RESULT, 1 where BCC refused the source (its messages are on stderr).
+Exit status: 0 with JSON in RESULT, 1 where BCC refused the source (its messages are on stderr), 2 where the library
+cannot be used (one line on stderr).
 """
 
 import ctypes
@@ -120,8 +121,12 @@ def functions(library: ctypes.CDLL, module: int) -> list[dict[str, str]]:
 def main(arguments: list[str]) -> int:
     """Compile, write the result, return the exit status."""
     path, source, result, *cflags = arguments
-    library = ctypes.CDLL(path, use_errno=True)
-    prototypes(library)
+    try:
+        library = ctypes.CDLL(path, use_errno=True)
+        prototypes(library)
+    except (OSError, AttributeError) as error:  # not to be loaded, or without a function that is needed
+        sys.stderr.write(f"{error}\n")
+        return 2
     flags = (ctypes.c_char_p * len(cflags))(
         *(flag.encode(errors="surrogateescape") for flag in cflags)
     )

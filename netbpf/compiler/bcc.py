@@ -16,11 +16,12 @@ from netbpf.compiler.dialect import inner_maps, pinned_table
 from netbpf.compiler.headers import OWN, kernel_tree
 from netbpf.compiler.process import python, run
 from netbpf.compiler.result import Compiled, Options
-from netbpf.compiler.toolchain import find_library
-from netbpf.errors import CompileError, ObjectError, PermissionDeniedError
+from netbpf.compiler.toolchain import INSTALL_BCC, find_library
+from netbpf.errors import CompileError, ObjectError, PermissionDeniedError, ToolMissingError
 from netbpf.text import escape
 
 _SCRIPT = Path(netbpf._sys.__file__).with_name("bcc_dump.py")
+_UNUSABLE = 2  # exit status of the script
 # BCC reports what its backend cannot do in such lines, and goes on as if nothing had happened.
 _BACKEND_ERROR = re.compile(r"^(?:\S+: )?error: |: error: ", re.MULTILINE)
 _NO_PERMISSION = re.compile(r"could not open bpf map: (\S+), error: Operation not permitted")
@@ -57,6 +58,10 @@ def compile_bcc(source: str, text: str, options: Options) -> Compiled:
             "-MD", "-MF", str(rules),
         ]  # fmt: skip
         status, output = run(command, source, version, env={"BCC_KERNEL_SOURCE": str(tree.source)})
+        if status == _UNUSABLE:
+            raise ToolMissingError(
+                f"BCC's library cannot be used: {escape(output.strip())}", hint=INSTALL_BCC
+            )
         # BCC reads the file itself and calls it by a name of its own.
         output = output.replace("/virtual/main.c", source)
         if status or not made.exists() or _BACKEND_ERROR.search(output):

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,10 @@ def _private(directory: Path) -> Path:
     hint = "name another one with NETBPF_CACHE_DIR"
     shown = escape(str(directory))
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        for path, mode in ((directory.parent, 0o777), (directory, 0o700)):
+            # A file or a dangling link may be in the way; what follows tells better than "File exists".
+            with suppress(FileExistsError):
+                path.mkdir(mode, parents=True)
         status, parent = directory.lstat(), directory.parent.stat()
     except OSError as error:
         raise NetbpfError(f"cannot use the cache {shown}: {error.strerror}", hint=hint) from None

@@ -106,7 +106,7 @@ def find_library() -> Path:
             raise ToolMissingError(
                 f"no such library: {escape(named)} (from $NETBPF_LIBBCC)", hint=INSTALL_BCC
             )
-        return Path(named)
+        return Path(named).absolute()  # a bare name would be looked up where libraries are
     machine = f"{os.uname().machine}-linux-gnu"
     for directory in (f"/usr/lib/{machine}", "/usr/lib64", "/usr/lib", f"/usr/local/lib/{machine}",
                       "/usr/local/lib64", "/usr/local/lib"):  # fmt: skip
