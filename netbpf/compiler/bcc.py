@@ -22,8 +22,6 @@ from netbpf.text import escape
 
 _SCRIPT = Path(netbpf._sys.__file__).with_name("bcc_dump.py")
 _UNUSABLE = 2  # exit status of the script
-# BCC reports what its backend cannot do in such lines, and goes on as if nothing had happened.
-_BACKEND_ERROR = re.compile(r"^(?:\S+: )?error: |: error: ", re.MULTILINE)
 _NO_PERMISSION = re.compile(r"could not open bpf map: (\S+), error: Operation not permitted")
 
 
@@ -64,7 +62,7 @@ def compile_bcc(source: str, text: str, options: Options) -> Compiled:
             )
         # BCC reads the file itself and calls it by a name of its own.
         output = output.replace("/virtual/main.c", source)
-        if status or not made.exists() or _BACKEND_ERROR.search(output):
+        if status or not made.exists():
             raise _failure(source, output)
         dump = json.loads(made.read_bytes())
         headers = dependencies(rules, str(tree.source)) if rules.exists() else None
