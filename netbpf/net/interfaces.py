@@ -101,8 +101,10 @@ def _unknown(session: Session, name: str) -> InterfaceNotFoundError:
         else ""
     )
     message = f"no interface '{shown}'{where}"
-    if name.isascii() and name.isdigit() and (other := device(session, int(name))) is not None:
-        return InterfaceNotFoundError(message, hint=f"ifindex {name} is {escape(other.name)}")
+    if name.isascii() and name.isdigit() and int(name) < 1 << 31:
+        other = device(session, int(name))
+        if other is not None:
+            return InterfaceNotFoundError(message, hint=f"ifindex {name} is {escape(other.name)}")
     elsewhere = _elsewhere(session, name)
     if elsewhere:
         return InterfaceNotFoundError(

@@ -6,7 +6,13 @@ from typing import Final, NamedTuple
 from netbpf._sys import bpf
 from netbpf._sys.fd import Fd
 from netbpf.constants import AttachType, Hook
-from netbpf.errors import HookBusyError, InterfaceNotFoundError, KernelError, NotSupportedError
+from netbpf.errors import (
+    HookBusyError,
+    InterfaceNotFoundError,
+    KernelError,
+    NotAttachedError,
+    NotSupportedError,
+)
 from netbpf.model import Interface
 from netbpf.net.failures import gone, shown, translated
 from netbpf.net.netns import Namespace
@@ -97,6 +103,27 @@ def attach_link(
         if error.errno == errno.EINVAL and not supported():
             raise _unsupported() from error
         raise translated(error, f"attach a TCX link to {name}", interface) from error
+
+
+def detach(namespace: Namespace, interface: Interface, hook: Hook, prog_id: int) -> None:
+    """Take off a program that was attached without a link (BPF_PROG_ATTACH).
+
+    Raises NotAttachedError where it is gone, HookBusyError where a link holds it, PermissionDeniedError, KernelError.
+    """
+    where = f"TCX {hook} of {shown(interface)}"
+
+    def remove() -> None:
+        with bpf.fd_by_id("PROG", prog_id) as program:
+            bpf.prog_detach(interface.index, program.fileno(), ATTACH_TYPE[hook])
+
+    try:
+        namespace.run(remove)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            raise NotAttachedError(f"program {prog_id} is not on {where} any more") from error
+        if error.errno == errno.EBUSY:
+            raise HookBusyError(f"a link holds program {prog_id} on {where}") from error
+        raise translated(error, f"detach from {where}", interface) from error
 
 
 def _unsupported() -> NotSupportedError:
