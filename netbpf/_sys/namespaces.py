@@ -32,3 +32,10 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
         "mount",
         _libc.mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), ctypes.c_ulong(flags), data.encode()),
     )
+
+
+def file_system_type(path: str) -> int:
+    """The magic number of the file system a path is on (statfs(2)); KernelError where it does not exist."""
+    buffer = ctypes.create_string_buffer(256)
+    _check("statfs", _libc.statfs(os.fsencode(path), buffer))
+    return int.from_bytes(buffer.raw[:8], "little")

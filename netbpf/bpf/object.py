@@ -23,7 +23,6 @@ from netbpf.bpf.mapdefs import MapSpec, collect_maps, fill_slots
 from netbpf.bpf.sections import Declared, declared, fits
 from netbpf.constants import Hook, ProgType
 from netbpf.errors import ObjectError
-from netbpf.model import ObjectRef
 from netbpf.text import did_you_mean, escape
 
 INSN_SIZE = 8
@@ -75,9 +74,9 @@ class ObjectSpec:
         return cls(read_file(path), os.fspath(path))
 
     @property
-    def ref(self) -> ObjectRef:
-        """Path and content hash, as records and output name the object."""
-        return ObjectRef(os.path.realpath(self.path), hashlib.sha256(self.data).hexdigest())
+    def sha256(self) -> str:
+        """The content's SHA-256 in hex, by which records name the object."""
+        return hashlib.sha256(self.data).hexdigest()
 
     # --- parts of the file ---
 

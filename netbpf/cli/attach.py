@@ -1,10 +1,15 @@
 """``netbpf attach``."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netbpf.cli.options import common_options, direction_options, hook_of, lock_option
+
+if TYPE_CHECKING:
+    from netbpf.compiler.result import Frontend
 
 
 @click.command("attach", short_help="Attach a program to a hook.")
@@ -29,6 +34,7 @@ from netbpf.cli.options import common_options, direction_options, hook_of, lock_
 @click.option("-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="C source: header directory.")
 @click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
 @click.option("--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto", help="C source: which compiler.")
+@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
 @click.option("--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path), help="Kernel types to relocate against.")
 @lock_option
 @common_options
@@ -46,7 +52,8 @@ def attach_command(
     priority: int | None,
     include_dirs: tuple[Path, ...],
     defines: tuple[str, ...],
-    frontend: str,
+    frontend: "Frontend",
+    clang: str | None,
     kernel_btf: Path | None,
     lock_timeout: float,
     as_json: bool,
@@ -66,6 +73,7 @@ def attach_command(
     """
     from netbpf.cli.progress import patience
     from netbpf.cli.render.attach import print_results
+    from netbpf.compiler.result import Options
     from netbpf.manager.attach import attach
     from netbpf.manager.request import AttachRequest
 
@@ -81,9 +89,7 @@ def attach_command(
         atomic=atomic,
         priority=priority,
         netns=netns,
-        include_dirs=include_dirs,
-        defines=defines,
-        frontend=frontend,
+        compiler=Options(tuple(map(str, include_dirs)), defines, clang, frontend, color=sys.stderr.isatty()),
         kernel_btf=kernel_btf,
         lock_timeout=lock_timeout,
     )

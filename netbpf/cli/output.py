@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+_WIDE = 100_000  # characters
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -17,10 +19,13 @@ def print_json(name: str, content: Mapping[str, Any]) -> None:
 
 
 def console() -> "Console":
-    """Where people read: colours only on a terminal, and none with NO_COLOR; nothing is cut when piped."""
+    """Where people read: colours only on a terminal, and none with NO_COLOR.
+
+    Nothing is ever cut to the width of the terminal: a line that is too long wraps, and can be copied whole.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    return Console(highlight=False, soft_wrap=True, emoji=False, markup=False, width=_WIDE)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> "Table":
@@ -29,5 +34,14 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> "Table":
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="fold")
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     return made
+
+
+def print_table(made: "Table") -> None:
+    """Print a table without the blanks that would fill its last column."""
+    out = console()
+    with out.capture() as captured:
+        out.print(made)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")

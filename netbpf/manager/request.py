@@ -1,9 +1,9 @@
 """What an attach asks for, and what came of it on each interface."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netbpf.compiler.result import Options
 from netbpf.constants import Hook, Mode
 from netbpf.errors import NetbpfError, UsageError
 from netbpf.manager.settings import Settings
@@ -36,9 +36,7 @@ class AttachRequest:
     atomic: bool = False
     priority: int | None = None
     netns: str | None = None
-    include_dirs: Sequence[Path] = ()
-    defines: Sequence[str] = ()
-    frontend: str = "auto"
+    compiler: Options = Options()
     kernel_btf: Path | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 

@@ -1,8 +1,10 @@
 """What the OBJECT argument can be: an object file, a C source that is compiled on the fly, or ``builtin:NAME``."""
 
-from collections.abc import Sequence
+import os
 from pathlib import Path
+from typing import NamedTuple
 
+from netbpf.compiler.result import Options
 from netbpf.errors import ObjectError
 from netbpf.text import did_you_mean, escape
 
@@ -26,20 +28,30 @@ def builtin(name: str) -> Path:
     return path
 
 
-def object_file(
-    argument: str, *, include_dirs: Sequence[Path] = (), defines: Sequence[str] = (), frontend: str = "auto"
-) -> Path:
+class Source(NamedTuple):
+    """The object behind an OBJECT argument: ``shown`` is what the user gave, ``notes`` what the compiler remarked."""
+
+    path: Path
+    shown: str
+    notes: tuple[str, ...] = ()
+
+
+def find_source(argument: str, options: Options) -> Source:
     """The object file that an OBJECT argument stands for, compiled into the private cache where it is a C source.
 
     Raises ObjectError, CompileError, ToolMissingError.
     """
     if argument.startswith(BUILTIN):
-        return builtin(argument.removeprefix(BUILTIN))
+        return Source(builtin(argument.removeprefix(BUILTIN)), argument)
     path = Path(argument)
     if path.suffix == ".c":
         from netbpf.compiler import cached_object
 
-        return cached_object(path, include_dirs=include_dirs, defines=defines, frontend=frontend)
+        result = cached_object(path, options)
+        warnings = (result.warnings.rstrip("\n"),) if result.warnings else ()
+        return Source(result.output, os.path.realpath(path), warnings + result.notes)
     if not path.exists() and argument in builtin_names():
-        raise ObjectError(f"there is no file {escape(argument)}", hint=f"the shipped program is {BUILTIN}{argument}")
-    return path
+        raise ObjectError(
+            f"there is no file {escape(argument)}", hint=f"the shipped program is {BUILTIN}{argument}"
+        )
+    return Source(path, os.path.realpath(path))

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from netbpf.bpf.program import Program
-from netbpf.errors import NetbpfError, PermissionDeniedError
+from netbpf.errors import InterfaceNotFoundError, NetbpfError, PermissionDeniedError
 from netbpf.manager.owner import NETBPF, owner
-from netbpf.model import Attachment, Interface, Occupant, ProgramInfo
+from netbpf.model import Attachment, Occupant, ProgramInfo
 from netbpf.net.interfaces import resolve
 from netbpf.net.netns import Namespace, all_namespaces
 from netbpf.net.occupants import occupants
+from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.state.records import Generation, Record
 
@@ -88,18 +89,22 @@ def status(
 def _in_namespace(
     namespace: Namespace, interface: str | None, known: Records, *, strict: bool
 ) -> list[Attachment]:
-    only: Interface | None = None
-    if interface is not None:
-        try:
-            only = resolve(namespace, interface)
-        except NetbpfError:
-            if strict:
-                raise
-            return []
-    return list(_described(occupants(namespace, only), known, namespace.name))
+    with Session(namespace) as session:
+        ifindex: int | None = None
+        if interface is not None:
+            try:
+                ifindex = resolve(session, interface).index
+            except InterfaceNotFoundError:
+                if strict:
+                    raise
+                return []
+        return list(described(occupants(session, ifindex), known, namespace.name))
 
 
-def _described(found: Iterable[Occupant], known: Records, netns_name: str | None) -> Iterator[Attachment]:
+def described(
+    found: Iterable[Occupant], known: Records, netns_name: str | None
+) -> Iterator[Attachment]:
+    """Every occupant with its program and manager, without those that vanish meanwhile."""
     for occupant in found:
         attachment = describe(occupant, known, netns_name)
         if attachment:

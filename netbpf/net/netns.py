@@ -277,21 +277,28 @@ def _in_thread(function: Callable[[], T]) -> T:
     """Call ``function`` in a thread of its own and give back its result or exception."""
     results: list[T] = []
     failures: list[BaseException] = []
+    # Not Thread.join for the waiting: until Python 3.13, Ctrl-C during a join makes the thread count as ended
+    # (threading.py _wait_for_tstate_lock), and a second join comes back at once.
+    running = threading.Lock()
+    running.acquire()
 
     def body() -> None:
         try:
             results.append(function())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller
             failures.append(error)
+        finally:
+            running.release()
 
-    # A daemon, so that a function that does not end cannot keep the process after a second Ctrl-C.
+    # A daemon, so that a function that does not end cannot keep the process.
     thread = threading.Thread(target=body, name="netbpf-netns", daemon=True)
-    thread.start()
     try:
-        thread.join()
+        thread.start()
+        running.acquire()
     except KeyboardInterrupt:
-        thread.join(_GRACE)
+        running.acquire(timeout=_GRACE)
         raise
+    thread.join()
     if failures:
         try:
             raise failures.pop()

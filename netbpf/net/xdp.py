@@ -77,7 +77,7 @@ def attach(
 def attach_link(session: Session, interface: Interface, prog_fd: int, mode: Mode) -> Fd:
     """Attach to an empty hook as a bpf_link (Linux 5.9): it is detached when the last descriptor or pin goes.
 
-    Raises as ``attach`` does.
+    The kernel asks for no capability here; the program's descriptor is proof enough. Raises as ``attach`` does.
     """
     try:
         return session.namespace.run(

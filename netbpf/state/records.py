@@ -5,15 +5,16 @@ one there was and the one that comes. It counts only while the kernel shows one 
 two steps leaves nothing to repair.
 """
 
+import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from netbpf import layout
 from netbpf.constants import Hook, Mode
-from netbpf.errors import NetbpfError
-from netbpf.model import ObjectRef, TcFilter
+from netbpf.model import ObjectRef
 from netbpf.state.files import private_directory, write_whole
 
 SCHEMA = "netbpf.record/1"
@@ -29,9 +30,6 @@ class Generation:
     object: ObjectRef
     mode: Mode
     attached_at: float
-    link_id: int = 0
-    filter: TcFilter | None = None
-    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Record:
     hook: Hook
     generations: tuple[Generation, ...]
     netns_name: str | None = None
+    boot: str = ""
 
     def generation(self, prog_id: int) -> Generation | None:
         """The generation with a program id."""
@@ -64,16 +63,15 @@ class Record:
             raise ValueError("not a netbpf record")
         generations = []
         for one in data.pop("generations"):
-            one["object"] = ObjectRef(**one["object"])
-            one["filter"] = TcFilter(**one["filter"]) if one["filter"] else None
-            one["mode"], one["settings"] = Mode(one["mode"]), tuple(one["settings"])
+            one["object"], one["mode"] = ObjectRef(**one["object"]), Mode(one["mode"])
             generations.append(Generation(**one))
         return cls(**{**data, "hook": Hook(data["hook"]), "generations": tuple(generations)})
 
 
 def write(record: Record) -> None:
     """Keep a record; NetbpfError where it cannot be written."""
-    write_whole(layout.record_file(record.netns, record.ifindex, record.hook), record.to_json().encode())
+    current = replace(record, boot=boot_id())
+    write_whole(layout.record_file(record.netns, record.ifindex, record.hook), current.to_json().encode())
 
 
 def remove(record: Record) -> None:
@@ -102,9 +100,18 @@ def read_all() -> Iterator[Record]:
 def _parse(path: "os.PathLike[str]") -> Record | None:
     try:
         with open(path, encoding="utf-8") as file:
-            return Record.from_json(file.read())
+            record = Record.from_json(file.read())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    # Where /run survives a reboot, the ids in an old record would mean other programs.
+    return record if record.boot == boot_id() else None
+
+
+@functools.cache
+def boot_id() -> str:
+    """The kernel's name for this boot (man 5 proc_sys_kernel, random/boot_id)."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 def keep_object(sha256: str, data: bytes) -> None:
@@ -114,14 +121,24 @@ def keep_object(sha256: str, data: bytes) -> None:
         write_whole(path, data)
 
 
-def sweep_objects() -> None:
-    """Remove kept objects and interrupted writes that no record names any more. Call with the lock held."""
-    used = {layout.object_file(g.object.sha256).name for record in read_all() for g in record.generations}
-    directory = layout.object_file("").parent
-    try:
-        private_directory(directory)
-    except NetbpfError:
-        return
-    for name in os.listdir(directory):
-        if name not in used:
-            (directory / name).unlink(missing_ok=True)
+def sweep(alive: Callable[[int], bool]) -> list[Record]:
+    """Forget what the kernel has forgotten: records of which no program is ``alive``, qdisc marks and kept objects
+    that no record needs, interrupted writes. The records removed. Call with the lock held.
+    """
+    removed, kept = [], []
+    for record in read_all():
+        if any(alive(one.prog_id) for one in record.generations):
+            kept.append(record)
+        else:
+            remove(record)
+            removed.append(record)
+    _only(layout.object_file("").parent, {layout.object_file(g.object.sha256).name for r in kept for g in r.generations})
+    _only(layout.qdisc_file(0, 0).parent, {layout.qdisc_file(one.netns, one.ifindex).name for one in kept})
+    return removed
+
+
+def _only(directory: Path, names: set[str]) -> None:
+    if directory.is_dir():
+        for name in os.listdir(private_directory(directory)):
+            if name not in names:
+                (directory / name).unlink(missing_ok=True)

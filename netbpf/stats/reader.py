@@ -11,6 +11,7 @@ from typing import Self
 from netbpf.bpf.btf.decode import decoder
 from netbpf.bpf.btf.percpu import copies, summer
 from netbpf.bpf.btf.raw import decode_raw
+from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
 from netbpf.bpf.btf.values import Buffer, Value
 from netbpf.bpf.map import Map
@@ -51,6 +52,12 @@ class OpenMap:
         return self.section is not None or (
             self.info.type == MapType.ARRAY and self.info.max_entries == 1 and self.info.name.endswith(_DATA_SUFFIXES)
         )
+
+    def variable_names(self) -> list[str]:
+        """The names of the section's variables; none without BTF."""
+        if self.section is None or self.btf is None:
+            return []
+        return list(shape(self.btf, self.section.id).fields)
 
     def _decoder(self, type_id: int, *, lpm: bool = False) -> Decode:
         if self.btf is None or not type_id:
@@ -162,8 +169,6 @@ def read_variables(one: OpenMap) -> list[VariableValue]:
     values = one.value(data)
     if not isinstance(values, dict):
         return []
-    from netbpf.bpf.btf.shape import shape
-
     fields = shape(one.btf, one.section.id).fields
     return [
         VariableValue(name, one.section.name, fields[name].shape.c_name, value, writable)

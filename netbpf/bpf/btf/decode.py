@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from netbpf.bpf.btf.path import Place
 from netbpf.bpf.btf.raw import decode_raw
 from netbpf.bpf.btf.shape import Field, Form, Shape, shape
 from netbpf.bpf.btf.types import Btf
@@ -71,6 +72,16 @@ def field_decoder(field: Field) -> Decoder:
         return value
 
     return decode_field
+
+
+def decode_place(place: Place, data: Buffer) -> Value:
+    """The value of one part, which ``path.locate`` found, in the bytes of the whole."""
+    part = memoryview(data)[place.offset : place.offset + place.size]
+    if not place.bits:
+        return shape_decoder(place.shape)(part)
+    number = int.from_bytes(part, "little") >> place.bit & ((1 << place.bits) - 1)
+    convert = _from_unsigned(place.shape, place.bits)
+    return convert(number) if convert else number
 
 
 def _too_short(got: int, needed: int) -> ObjectError:

@@ -146,7 +146,7 @@ class _Shaper:
         if found is None:
             found = self._make(key, depth)
             if found.height > MAX_DEPTH:
-                raise ObjectError(f"BTF type {key.type_id} nests deeper than {MAX_DEPTH} levels")
+                raise _too_deep(key.type_id)
             if found.size > _MAX_SIZE or found.leaves > 256 * found.size + _MAX_FIELDS:
                 raise ObjectError(f"BTF type {key.type_id} is too large to be a value")
             self.known[key] = found
@@ -154,7 +154,7 @@ class _Shaper:
 
     def _make(self, key: _Key, depth: int) -> Shape:
         if depth > MAX_DEPTH:
-            raise ObjectError(f"BTF type {key.type_id} contains itself")
+            raise _too_deep(key.type_id)
         kind, hint, typedefs = self._strip(key)
         match kind.kind:
             case Kind.INT:
@@ -323,6 +323,10 @@ _BITFIELDS = frozenset({Form.INT, Form.BIG, Form.CHAR, Form.BOOL, Form.ENUM})
 def is_byte(shape: Shape) -> bool:
     """Whether it is a plain ``unsigned char``."""
     return shape.form is Form.INT and shape.size == 1 and shape.bits == 8 and not shape.signed
+
+
+def _too_deep(type_id: int) -> ObjectError:
+    return ObjectError(f"BTF type {type_id} contains itself, or nests deeper than {MAX_DEPTH} levels")
 
 
 def _insert(fields: dict[str, Field], one: Field, owner: BtfType) -> None:

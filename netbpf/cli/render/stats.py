@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from netbpf.bpf.btf.values import Value, format_value
-from netbpf.cli.output import console, print_json, table
+from netbpf.cli.output import console, print_json, print_table, table
 from netbpf.cli.render.json_values import program_json
 from netbpf.errors import NotAttachedError
 from netbpf.stats.model import Counter, Entry, HookStats, MapValues
@@ -96,7 +96,7 @@ def _print_counters(out: "Console", title: str, counters: dict[str, Counter]) ->
     made = table(f"  {title}", "packets", "bytes", right=("packets", "bytes"))
     for name, one in (shown or {"(none yet)": Counter(0, 0)}).items():
         made.add_row(f"  {name}", f"{one.packets:,}", f"{one.bytes:,}")
-    out.print(made)
+    print_table(made)
 
 
 def _print_variables(out: "Console", one: HookStats) -> None:
@@ -108,9 +108,9 @@ def _print_variables(out: "Console", one: HookStats) -> None:
             f"  {escape(variable.name)}",
             format_value(variable.value),
             variable.section if variable.writable else f"{variable.section} (fixed)",
-            escape(variable.type),
+            escape(variable.type.partition(" {")[0]),
         )
-    out.print(made)
+    print_table(made)
 
 
 def _print_map(out: "Console", one: MapValues) -> None:
@@ -127,7 +127,7 @@ def _print_map(out: "Console", one: MapValues) -> None:
         made.add_row(f"    {_shown(entry.key)}", format_value(entry.value))
         for cpu, part in enumerate(entry.per_cpu):
             made.add_row(f"      cpu {cpu}", format_value(part), style="dim")
-    out.print(made)
+    print_table(made)
     more = [f"{rest:,} more of {one.total:,}; --all shows them"] if rest else []
     more += [f"{one.zeros:,} zero entries not shown"] if one.zeros else []
     if more:

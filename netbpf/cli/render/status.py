@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from netbpf.cli.output import console, print_json, table
+from netbpf.cli.output import print_json, print_table, table
 from netbpf.cli.render.json_values import hook_json
 from netbpf.model import Attachment
 from netbpf.text import escape
@@ -28,7 +28,7 @@ def print_status(found: list[Attachment], interface: str | None, *, as_json: boo
     made = table(*columns, right=("ID",))
     for one in found:
         made.add_row(*([one.netns_name or "-"] if namespaces else []), *_cells(one))
-    console().print(made)
+    print_table(made)
 
 
 def _cells(one: Attachment) -> list[str]:

@@ -1,0 +1,135 @@
+"""Pins: names in a bpffs that keep a link alive without a process.
+
+bpf_obj_get follows symbolic links and a bpffs may be writable for everybody (both measured on Linux 6.18), so
+directories are checked before anything is opened in them.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from netbpf import layout
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.fd import Fd
+from netbpf._sys.namespaces import file_system_type, mount
+from netbpf.errors import KernelError, NetbpfError, NotSupportedError
+
+_BPF_FS_MAGIC: Final = 0xCAFE4A11
+
+
+def is_bpffs(path: Path) -> bool:
+    """Whether a path lies in a bpffs."""
+    try:
+        return file_system_type(str(path)) == _BPF_FS_MAGIC
+    except KernelError:
+        return False
+
+
+def existing_bpffs() -> list[Path]:
+    """The bpffs that netbpf may have pins in, without mounting any."""
+    return [path for path in (layout.BPFFS, layout.own_bpffs()) if is_bpffs(path)]
+
+
+def bpffs() -> Path:
+    """A bpffs for new pins: the host's, else one of netbpf's own, which is mounted if need be.
+
+    NotSupportedError in a mount namespace other than the host's without one (``ip netns exec`` hides
+    /sys/fs/bpf): what is mounted there goes away with the shell, and every pin with it.
+    """
+    found = existing_bpffs()
+    if found:
+        return found[0]
+    path = layout.own_bpffs()
+    if _passing_mounts():
+        raise NotSupportedError(
+            "there is no bpffs to pin a link in, and one mounted here would vanish with this mount namespace",
+            hint="run netbpf outside of `ip netns exec`, with --netns NAME, or without --link",
+        )
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mount("bpf", str(path), "bpf", data="mode=0700")
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            raise permission_error("mount a bpffs", Capability.SYS_ADMIN) from None
+        raise
+    except OSError as error:
+        raise NetbpfError(f"cannot create {path}: {error.strerror}") from None
+    return path
+
+
+def _passing_mounts() -> bool:
+    """Whether mounts made here end with this mount namespace: under ``ip netns exec``, or as a slave of another.
+
+    ip-netns(8) mounts a sysfs named after the namespace over /sys, and makes every mount a slave.
+    """
+    with open("/proc/thread-self/mountinfo") as lines:
+        for line in lines:
+            # proc(5): ... root, mount point, options, optional fields, "-", type, source ...
+            fields, _, rest = line.partition(" - ")
+            words, (kind, source, *_) = fields.split(), rest.split()
+            if words[4] == "/sys" and kind == "sysfs" and (Path("/run/netns") / source).exists():
+                return True
+            if words[4] == "/" and any(word.startswith("master:") for word in words[6:]):
+                return True
+    return False
+
+
+def pin(path: Path, fd: int) -> None:
+    """Pin an object, in directories of ours that nobody else can write to; NetbpfError where the name is taken."""
+    root = next(parent for parent in path.parents if parent.parent == parent or is_mount_point(parent))
+    directory = root
+    for part in path.parent.relative_to(root).parts:
+        directory /= part
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise NetbpfError(f"cannot create {directory}: {error.strerror}") from None
+    _check_private(path.parent)
+    try:
+        sys_bpf.obj_pin(str(path), fd)
+    except KernelError as error:
+        if error.errno == errno.EEXIST:
+            raise NetbpfError(f"the pin {path} exists already") from None
+        if error.errno == errno.EPERM:
+            raise permission_error(f"pin {path}", Capability.BPF) from None
+        raise
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted at a path."""
+    return os.path.ismount(path)
+
+
+def _check_private(directory: Path) -> None:
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise NetbpfError(f"{directory} is not a directory that only user {os.geteuid()} can write to")
+
+
+def open_pin(path: Path) -> Fd | None:
+    """The pinned object, or None where there is none; NetbpfError for a link or a foreign directory."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    _check_private(path.parent)
+    if stat.S_ISLNK(status.st_mode):
+        raise NetbpfError(f"the pin {path} is a symbolic link", hint="netbpf made none: look who did, and remove it")
+    try:
+        return sys_bpf.obj_get(str(path))
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def unpin(path: Path) -> None:
+    """Remove a pin of netbpf's; harmless where it is gone. ValueError for a path that cannot be one."""
+    if path.parent.parent.name != layout.PIN_ROOT:
+        raise ValueError(f"{path} is not in a directory of {layout.PIN_ROOT}")
+    path.unlink(missing_ok=True)

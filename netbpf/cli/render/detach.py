@@ -1,0 +1,25 @@
+"""What ``netbpf detach`` prints."""
+
+import click
+
+from netbpf.cli.output import print_json
+from netbpf.manager.detach import Detached
+from netbpf.text import escape
+
+
+def print_detached(found: list[Detached], *, as_json: bool) -> None:
+    """A line per attachment, or ``netbpf.detach/1``."""
+    if as_json:
+        print_json("detach", {
+            "hooks": [
+                {"interface": one.interface, "hook": one.hook.value, "program": {"id": one.prog_id, "name": one.program},
+                 "gone": one.gone}
+                for one in found
+            ]
+        })  # fmt: skip
+        return
+    for one in found:
+        end = f"nothing to detach: {one.gone}" if one.gone else "detached"
+        click.echo(f"{escape(one.interface)} {one.hook}: {escape(one.program)} {end} (program {one.prog_id})")
+    if not found:
+        click.echo("nothing is attached")

@@ -1,0 +1,28 @@
+"""How operations name what they find on a hook."""
+
+from netbpf.model import Attachment, Interface
+from netbpf.constants import Hook
+from netbpf.text import escape
+
+
+def where(interface: Interface, hook: Hook) -> str:
+    """``eth0 tc/ingress``."""
+    return f"{escape(interface.name)} {hook}"
+
+
+def occupant_text(one: Attachment) -> str:
+    """``xdp_drop (program 12, native, managed by netbpf)``."""
+    occupant = one.occupant
+    by = f"managed by {one.manager}" if one.manager else "not managed by netbpf"
+    name = escape(one.program.name) or "a program without a name"
+    return f"{name} (program {one.program.id}, {occupant.mode}{' link' if occupant.link_id else ''}, {by})"
+
+
+def detach_command(one: Attachment) -> str:
+    """The command that takes it off."""
+    occupant = one.occupant
+    kind = "xdp" if occupant.hook is Hook.XDP else "tc"
+    direction = " --egress" if occupant.hook is Hook.TC_EGRESS else ""
+    namespace = f" --netns {escape(one.netns_name)}" if one.netns_name else ""
+    force = "" if one.managed else " --force"
+    return f"netbpf detach {kind} {escape(occupant.interface.name)}{direction}{force}{namespace}"
