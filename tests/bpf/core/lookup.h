@@ -2,7 +2,9 @@
 /* Short names for what CO-RE can ask about a type that looks different here and in the kernel. */
 #pragma once
 
+#ifndef __VMLINUX_H__
 #include <linux/types.h>
+#endif
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 

@@ -14,7 +14,8 @@ from netbpf.bpf.object import ObjectSpec
 HERE = Path(__file__).parent
 _RELO = r"prog '(?P<prog>\w+)': relo #\d+: "
 _PATCHED = re.compile(
-    _RELO + r"patched insn #(?P<insn>\d+) \([\w/]+\) (?P<what>off|imm|imm64|mem_sz) (?P<old>\d+) -> (?P<new>\d+)"
+    _RELO
+    + r"patched insn #(?P<insn>\d+) \([\w/]+\) (?P<what>off|imm|imm64|mem_sz) (?P<old>\d+) -> (?P<new>\d+)"
 )
 _POISONED = re.compile(_RELO + r"substituting insn #(?P<insn>\d+) w/ invalid insn")
 _FAILED = re.compile(r"failed to (perform CO-RE relocations|relocate: )")
@@ -41,7 +42,7 @@ class Verdict(NamedTuple):
 
 def compile_object(source: Path, out: Path, clang: str, *includes: Path, cpu: str = "v2") -> Path:
     """An object of a source; the compiler's words are in the error."""
-    command = [clang, "-O2", "-g", "-target", "bpf", f"-mcpu={cpu}", "-Wno-missing-declarations"]
+    command = [clang, "-O2", "-g", "-target", "bpf", f"-mcpu={cpu}", "-fno-crash-diagnostics"]
     command += ["-I/usr/include/x86_64-linux-gnu", *(f"-I{one}" for one in (HERE, *includes))]
     done = subprocess.run(
         [*command, "-c", source, "-o", out], capture_output=True, text=True, check=False
@@ -62,9 +63,7 @@ def libbpf(path: Path) -> Verdict:
     edits: dict[str, list[Edit]] = {}
     for line in done.stderr.splitlines():
         if found := _PATCHED.search(line):
-            edit = Edit(
-                int(found["insn"]), found["what"], int(found["old"]), int(found["new"])
-            )
+            edit = Edit(int(found["insn"]), found["what"], int(found["old"]), int(found["new"]))
             edits.setdefault(found["prog"], []).append(edit)
         elif found := _POISONED.search(line):
             edits.setdefault(found["prog"], []).append(Edit(int(found["insn"]), "poison"))
