@@ -26,8 +26,8 @@ def xdp_links() -> dict[tuple[int, int], int]:
                 with bpf.fd_by_id("LINK", number) as fd:
                     link = link_info(fd.fileno())
             except KernelError as error:
-                if error.errno == errno.ENOENT:
-                    continue  # closed meanwhile
+                if error.errno in (errno.ENOENT, errno.EAGAIN):
+                    continue  # closed meanwhile, or not quite there (kernel/bpf/syscall.c bpf_link_by_id)
                 raise
             if link.type == LinkType.XDP and link.ifindex:
                 found[link.ifindex, link.prog_id] = link.id

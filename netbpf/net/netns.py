@@ -296,7 +296,9 @@ def _in_thread(function: Callable[[], T]) -> T:
         thread.start()
         running.acquire()
     except KeyboardInterrupt:
-        running.acquire(timeout=_GRACE)
+        # The signal may also have come between the function's end and here, with the lock taken already.
+        if not results and not failures:
+            running.acquire(timeout=_GRACE)
         raise
     thread.join()
     if failures:

@@ -70,7 +70,7 @@ def test_run_in_the_present_namespace_needs_no_thread(space: Namespace) -> None:
 def test_run_from_one_namespace_into_another(space: Namespace, other_space: Namespace) -> None:
     def both() -> tuple[int, int]:
         with Namespace.current() as mine:
-            return mine.inode, other_space.run(lambda: os.stat("/proc/thread-self/ns/net").st_ino)
+            return mine.inode, other_space.run(Path("/proc/thread-self/ns/net").stat).st_ino
 
     assert space.run(both) == (space.inode, other_space.inode)
 
@@ -170,7 +170,7 @@ def test_open_by_name_path_and_process(named: str) -> None:
             assert by_pid.run(interfaces) == ["lo"]
             with Namespace.open(f"/proc/{child.pid}/ns/net") as by_proc:
                 assert by_proc == by_name
-            child.stdin.close()
+            child.communicate()
 
 
 def test_open_through_a_descriptor(space: Namespace) -> None:
@@ -191,7 +191,7 @@ def test_an_open_namespace_outlives_its_name(named: str) -> None:
 def test_unknown_name_lists_near_ones(named: str) -> None:
     with pytest.raises(NamespaceNotFoundError, match=f"no network namespace '{named}x'") as caught:
         Namespace.open(f"{named}x")
-    assert caught.value.hint == f"did you mean {named}?"
+    assert (caught.value.hint or "").startswith(f"did you mean {named}")
     assert caught.value.exit_code == 6
 
 
@@ -207,7 +207,7 @@ def test_unknown_name_lists_near_ones(named: str) -> None:
         ("/etc/hostname/x", "Not a directory", None),
         ("/etc/passwd", "/etc/passwd is an ordinary file", None),
         ("/dev/zero", "/dev/zero is no namespace file", None),
-        ("/tmp", "/tmp is no namespace file", None),  # noqa: S108
+        ("/tmp", "/tmp is no namespace file", None),
         ("/proc/self/ns/mnt", "is a mount namespace, not a network one", None),
         ("/proc/self/ns/user", "is a user namespace, not a network one", None),
         ("a\0b", r"no network namespace 'a\\x00b'", None),
@@ -248,7 +248,7 @@ def test_all_namespaces_finds_each_once(named: str, space: Namespace) -> None:
     child = space.run(subprocess.Popen, ["cat"], stdin=subprocess.PIPE)
     with Namespace.current() as here, Namespace.open(named) as known, child:
         found = [(one.inode, one.name, one.fileno() >= 0) for one in all_namespaces()]
-        child.stdin.close()
+        child.communicate()
         inodes = [inode for inode, _, _ in found]
         assert inodes[0] == here.inode
         assert len(set(inodes)) == len(inodes)
@@ -276,10 +276,7 @@ def test_a_namespace_has_one_entry_whatever_its_names(named: str) -> None:
 
 def test_listing_leaks_nothing_when_it_is_left_early(named: str) -> None:
     fds = descriptors()
-    for one in all_namespaces():
-        if one.name == named:
-            kept = one.duplicate()
-            break
+    kept = next(one.duplicate() for one in all_namespaces() if one.name == named)
     assert descriptors() == fds + 1
     with kept:
         assert kept.run(interfaces) == ["lo"]
