@@ -74,8 +74,9 @@ def _scan(text: str, position: int) -> tuple[Path, int]:
         elif (char == "." and steps) or not steps:
             position += bool(steps)
             start = position
-            # Names of sections begin with a dot, static variables of functions have one inside.
-            while position < len(text) and (text[position] not in ".[=" or position == start == 0):
+            if text[start:][:1] == "." and not steps:
+                position += 1  # names of sections begin with a dot
+            while position < len(text) and text[position] not in ".[]=":
                 position += 1
             name = text[start:position].strip()
             if not name or name == ".":

@@ -103,7 +103,9 @@ def _number_hint(place: Place, text: str) -> str | None:
 
 
 def _enumerator(place: Place, value: object, bits: int) -> int:
-    known = dict(reversed(place.shape.enumerators))
+    known: dict[str, int] = {}
+    for name, meaning in place.shape.enumerators:
+        known.setdefault(name, meaning)
     low, high, mask = -1 << (bits - 1), (1 << bits) - 1, (1 << bits) - 1
     found = value if isinstance(value, int) else None
     if isinstance(value, str):

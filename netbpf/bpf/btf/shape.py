@@ -326,7 +326,9 @@ def is_byte(shape: Shape) -> bool:
 
 
 def _too_deep(type_id: int) -> ObjectError:
-    return ObjectError(f"BTF type {type_id} contains itself, or nests deeper than {MAX_DEPTH} levels")
+    return ObjectError(
+        f"BTF type {type_id} contains itself, or nests deeper than {MAX_DEPTH} levels"
+    )
 
 
 def _insert(fields: dict[str, Field], one: Field, owner: BtfType) -> None:
