@@ -1,3 +1,64 @@
-"""netbpf: compile, attach, combine, observe and test XDP and TC eBPF programs."""
+"""netbpf: compile, attach, combine, observe and test XDP and TC eBPF programs.
+
+>>> import netbpf
+>>> with netbpf.attach("xdp", "eth0", "builtin:xdp_count") as attached:  # doctest: +SKIP
+...     print(attached.stats()[0].verdicts)
+
+Importing the package loads next to nothing; each name below is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netbpf.api import Attached as Attached
+    from netbpf.api import attach as attach
+    from netbpf.api import compile as compile  # noqa: A004 - the verb users know
+    from netbpf.api import detach as detach
+    from netbpf.api import get as get
+    from netbpf.api import set_values as set_values
+    from netbpf.api import stats as stats
+    from netbpf.api import status as status
+    from netbpf.api import watch as watch
+    from netbpf.constants import Hook as Hook
+    from netbpf.constants import Mode as Mode
+    from netbpf.constants import TcAction as TcAction
+    from netbpf.constants import XdpAction as XdpAction
+    from netbpf.errors import NetbpfError as NetbpfError
+    from netbpf.model import Attachment as Attachment
+    from netbpf.model import Interface as Interface
+    from netbpf.model import Occupant as Occupant
+    from netbpf.model import ProgramInfo as ProgramInfo
+    from netbpf.net.netns import Namespace as Namespace
+    from netbpf.stats.model import Counter as Counter
+    from netbpf.stats.model import HookStats as HookStats
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "netbpf.api": (
+        "Attached",
+        "attach",
+        "compile",
+        "detach",
+        "get",
+        "set_values",
+        "stats",
+        "status",
+        "watch",
+    ),
+    "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),
+    "netbpf.errors": ("NetbpfError",),
+    "netbpf.model": ("Attachment", "Interface", "Occupant", "ProgramInfo"),
+    "netbpf.net.netns": ("Namespace",),
+    "netbpf.stats.model": ("Counter", "HookStats"),
+}
+__all__ = sorted(["__version__", *(name for names in _HOMES.values() for name in names)])
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'netbpf' has no attribute {name!r}")

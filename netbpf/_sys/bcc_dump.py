@@ -124,7 +124,10 @@ def main(arguments: list[str]) -> int:
     try:
         library = ctypes.CDLL(path, use_errno=True)
         prototypes(library)
-    except (OSError, AttributeError) as error:  # not to be loaded, or without a function that is needed
+    except (
+        OSError,
+        AttributeError,
+    ) as error:  # not to be loaded, or without a function that is needed
         sys.stderr.write(f"{error}\n")
         return 2
     flags = (ctypes.c_char_p * len(cflags))(

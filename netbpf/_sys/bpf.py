@@ -14,7 +14,14 @@ from typing import NamedTuple
 from netbpf._sys.fd import Fd
 from netbpf.errors import KernelError, NotSupportedError
 
-_NR_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351, "loongarch64": 280}
+_NR_BPF = {
+    "x86_64": 321,
+    "aarch64": 280,
+    "riscv64": 280,
+    "ppc64le": 361,
+    "s390x": 351,
+    "loongarch64": 280,
+}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -89,7 +96,9 @@ def map_create(
     return Fd(_call("MAP_CREATE", attr))
 
 
-def _element(name: str, map_fd: int, key: Buffer | None, value: Buffer | None, flags: int = 0) -> None:
+def _element(
+    name: str, map_fd: int, key: Buffer | None, value: Buffer | None, flags: int = 0
+) -> None:
     _call(name, _attr("IIQQQ", map_fd, 0, _address(key), _address(value), flags))
 
 
@@ -152,7 +161,15 @@ def map_lookup_batch(
     following = ctypes.create_string_buffer(max(key_size, 8))
     start = None if cursor is None else _buffer(cursor.ljust(max(key_size, 8), b"\0"))
     attr = _attr(
-        "QQQQIIQQ", _address(start), _address(following), _address(keys), _address(values), count, map_fd, 0, 0
+        "QQQQIIQQ",
+        _address(start),
+        _address(following),
+        _address(keys),
+        _address(values),
+        count,
+        map_fd,
+        0,
+        0,
     )
     done = False
     try:
@@ -173,7 +190,9 @@ def map_lookup_batch(
 def map_update_batch(map_fd: int, count: int, keys: bytes, values: bytes, flags: int = 0) -> int:
     """BPF_MAP_UPDATE_BATCH (Linux 5.6, kernel commit aa2e93b8e58e); how many were written."""
     key_buffer, value_buffer = _buffer(keys), _buffer(values)
-    attr = _attr("QQQQIIQQ", 0, 0, _address(key_buffer), _address(value_buffer), count, map_fd, flags, 0)
+    attr = _attr(
+        "QQQQIIQQ", 0, 0, _address(key_buffer), _address(value_buffer), count, map_fd, flags, 0
+    )
     _call("MAP_UPDATE_BATCH", attr)
     return int(struct.unpack_from("<I", attr, 32)[0])
 
@@ -208,7 +227,9 @@ FUNC_INFO_SIZE = 8  # struct bpf_func_info
 LINE_INFO_SIZE = 16  # struct bpf_line_info
 
 
-def prog_load(spec: ProgLoad, *, log_size: int = 0, log_level: int = 1) -> tuple[Fd | None, int, bytes]:
+def prog_load(
+    spec: ProgLoad, *, log_size: int = 0, log_level: int = 1
+) -> tuple[Fd | None, int, bytes]:
     """BPF_PROG_LOAD: (program, 0, log) or (None, errno, log).
 
     The errno is a result and no exception here, because the log belongs to it. With ``log_size`` 0 the
@@ -264,7 +285,9 @@ def prog_test_run(
         len(context), context_out_size, _address(context_in), _address(context_out), flags, 0, batch_size,
     )  # fmt: skip
     _call("PROG_TEST_RUN", attr)
-    _, retval, _, out_size, _, _, _, duration, _, context_size = struct.unpack_from("<IIIIQQIIII", attr)
+    _, retval, _, out_size, _, _, _, duration, _, context_size = struct.unpack_from(
+        "<IIIIQQIIII", attr
+    )
     return TestRun(
         retval,
         b"" if data_out is None else data_out.raw[:out_size],
@@ -345,7 +368,13 @@ class RunStats:
 
 
 def link_create(
-    prog_fd: int, ifindex: int, attach_type: int, *, flags: int = 0, relative_fd: int = 0, expected_revision: int = 0
+    prog_fd: int,
+    ifindex: int,
+    attach_type: int,
+    *,
+    flags: int = 0,
+    relative_fd: int = 0,
+    expected_revision: int = 0,
 ) -> Fd:
     """BPF_LINK_CREATE for XDP (Linux 5.9) and TCX (Linux 6.6). ``relative_fd`` and the revision are TCX only."""
     attr = _attr("IIIIIIQ", prog_fd, ifindex, attach_type, flags, relative_fd, 0, expected_revision)
@@ -376,7 +405,20 @@ def prog_query(ifindex: int, attach_type: int) -> Query:
     count = 64
     while True:
         ids = (ctypes.create_string_buffer(4 * count), ctypes.create_string_buffer(4 * count))
-        attr = _attr("IIIIQIIQQQQ", ifindex, attach_type, 0, 0, _address(ids[0]), count, 0, 0, _address(ids[1]), 0, 0)
+        attr = _attr(
+            "IIIIQIIQQQQ",
+            ifindex,
+            attach_type,
+            0,
+            0,
+            _address(ids[0]),
+            count,
+            0,
+            0,
+            _address(ids[1]),
+            0,
+            0,
+        )
         try:
             _call("PROG_QUERY", attr)
         except KernelError as error:
@@ -391,4 +433,6 @@ def prog_query(ifindex: int, attach_type: int) -> Query:
 
 def prog_detach(ifindex: int, prog_fd: int, attach_type: int, expected_revision: int = 0) -> None:
     """BPF_PROG_DETACH of a TCX program that has no link."""
-    _call("PROG_DETACH", _attr("IIIIIIQ", ifindex, prog_fd, attach_type, 0, 0, 0, expected_revision))
+    _call(
+        "PROG_DETACH", _attr("IIIIIIQ", ifindex, prog_fd, attach_type, 0, 0, 0, expected_revision)
+    )

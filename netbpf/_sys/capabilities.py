@@ -31,7 +31,9 @@ def missing(*needed: Capability) -> list[Capability]:
     def has(capability: Capability) -> bool:
         if have >> capability & 1:
             return True
-        return capability in (Capability.BPF, Capability.PERFMON) and bool(have >> Capability.SYS_ADMIN & 1)
+        return capability in (Capability.BPF, Capability.PERFMON) and bool(
+            have >> Capability.SYS_ADMIN & 1
+        )
 
     return [capability for capability in needed if not has(capability)]
 

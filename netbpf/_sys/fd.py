@@ -48,13 +48,18 @@ class Fd:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_value", -1) >= 0:
-            warnings.warn(f"file descriptor {self._value} was dropped open", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"file descriptor {self._value} was dropped open", ResourceWarning, stacklevel=2
+            )
             self.close()
 
     def __repr__(self) -> str:

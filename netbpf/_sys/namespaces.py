@@ -30,7 +30,13 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
     """mount(2); KernelError on failure."""
     _check(
         "mount",
-        _libc.mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), ctypes.c_ulong(flags), data.encode()),
+        _libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            os.fsencode(kind),
+            ctypes.c_ulong(flags),
+            data.encode(),
+        ),
     )
 
 

@@ -79,7 +79,9 @@ def _passing_mounts() -> bool:
 
 def pin(path: Path, fd: int) -> None:
     """Pin an object, in directories of ours that nobody else can write to; NetbpfError where the name is taken."""
-    root = next(parent for parent in path.parents if parent.parent == parent or is_mount_point(parent))
+    root = next(
+        parent for parent in path.parents if parent.parent == parent or is_mount_point(parent)
+    )
     directory = root
     for part in path.parent.relative_to(root).parts:
         directory /= part
@@ -108,7 +110,9 @@ def is_mount_point(path: Path) -> bool:
 def _check_private(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise NetbpfError(f"{directory} is not a directory that only user {os.geteuid()} can write to")
+        raise NetbpfError(
+            f"{directory} is not a directory that only user {os.geteuid()} can write to"
+        )
 
 
 def open_pin(path: Path) -> Fd | None:
@@ -119,7 +123,10 @@ def open_pin(path: Path) -> Fd | None:
         return None
     _check_private(path.parent)
     if stat.S_ISLNK(status.st_mode):
-        raise NetbpfError(f"the pin {path} is a symbolic link", hint="netbpf made none: look who did, and remove it")
+        raise NetbpfError(
+            f"the pin {path} is a symbolic link",
+            hint="netbpf made none: look who did, and remove it",
+        )
     try:
         return sys_bpf.obj_get(str(path))
     except KernelError as error:

@@ -16,26 +16,57 @@ if TYPE_CHECKING:
 @click.argument("kind", metavar="xdp|tc", type=click.Choice(["xdp", "tc"]))
 @click.argument("interface", metavar="IFACE[,IFACE...]")
 @click.argument("source", metavar="OBJECT")
-@click.option("-n", "--program", metavar="NAME", help="Which program of the object, by function or section name.")
+@click.option(
+    "-n",
+    "--program",
+    metavar="NAME",
+    help="Which program of the object, by function or section name.",
+)
 @click.option(
     "-m", "--mode", metavar="MODE",
     type=click.Choice(["native", "skb", "hw", "auto", "drv", "driver", "generic", "offload"]),
     help="XDP: native (default), skb, hw; auto tries native, then skb, and says what it got.",
 )  # fmt: skip
 @direction_options
-@click.option("--set", "settings", metavar="VAR=VALUE", multiple=True, help="Set a global variable before loading.")
-@click.option("--replace", is_flag=True, help="Swap netbpf's own program on the hook, without a gap.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="VAR=VALUE",
+    multiple=True,
+    help="Set a global variable before loading.",
+)
+@click.option(
+    "--replace", is_flag=True, help="Swap netbpf's own program on the hook, without a gap."
+)
 @click.option("--link", is_flag=True, help="Attach by a pinned bpf_link (XDP) or TCX (tc).")
 @click.option("--atomic", is_flag=True, help="Several interfaces: all of them or none.")
 @click.option(
     "--pref", "--prio", "priority", type=click.IntRange(1, 65535), metavar="N",
     help="tc: run beside foreign filters, at this priority (lower runs first).",
 )  # fmt: skip
-@click.option("-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path), help="C source: header directory.")
+@click.option(
+    "-I",
+    "include_dirs",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="C source: header directory.",
+)
 @click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
-@click.option("--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto", help="C source: which compiler.")
+@click.option(
+    "--frontend",
+    type=click.Choice(["auto", "clang", "bcc"]),
+    default="auto",
+    help="C source: which compiler.",
+)
 @click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
-@click.option("--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path), help="Kernel types to relocate against.")
+@click.option(
+    "--btf",
+    "kernel_btf",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Kernel types to relocate against.",
+)
 @lock_option
 @common_options
 def attach_command(
@@ -71,28 +102,28 @@ def attach_command(
     netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
     netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
     """
+    from netbpf import api
     from netbpf.cli.progress import patience
     from netbpf.cli.render.attach import print_results
     from netbpf.compiler.result import Options
-    from netbpf.manager.attach import attach
-    from netbpf.manager.request import AttachRequest
 
-    request = AttachRequest(
-        hook=hook_of(kind, direction),
-        interfaces=interface,
-        object=source,
-        program=program,
-        mode=mode,
-        settings=settings,
-        replace=replace,
-        link=link,
-        atomic=atomic,
-        priority=priority,
-        netns=netns,
-        compiler=Options(tuple(map(str, include_dirs)), defines, clang, frontend, color=sys.stderr.isatty()),
-        kernel_btf=kernel_btf,
-        lock_timeout=lock_timeout,
-    )
+    headers = tuple(map(str, include_dirs))
     with patience("the verifier is working"):
-        results = attach(request)
-    return print_results(results, as_json=as_json)
+        attached = api.attach(
+            hook_of(kind, direction),
+            interface,
+            source,
+            program=program,
+            mode=mode,
+            settings=settings,
+            replace=replace,
+            link=link,
+            atomic=atomic,
+            priority=priority,
+            netns=netns,
+            compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
+            kernel_btf=kernel_btf,
+            lock_timeout=lock_timeout,
+        )
+    attached.close()
+    return print_results(attached.results, as_json=as_json)

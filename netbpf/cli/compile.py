@@ -13,12 +13,35 @@ if TYPE_CHECKING:
 
 
 @click.command("compile", short_help="Compile C sources to objects.")
-@click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="Object file, or a directory for several.")
-@click.option("-I", "include_dirs", metavar="DIR", multiple=True, help="Header directory; netbpf's own is found anyway.")
+@click.argument(
+    "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Object file, or a directory for several.",
+)
+@click.option(
+    "-I",
+    "include_dirs",
+    metavar="DIR",
+    multiple=True,
+    help="Header directory; netbpf's own is found anyway.",
+)
 @click.option("-D", "defines", metavar="X=Y", multiple=True, help="Define a macro.")
-@click.option("--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto", help="Which compiler; auto recognises BCC's dialect.")
-@click.option("--clang", metavar="CLANG", help="clang to use, a command or a path (default: the newest installed).")
+@click.option(
+    "--frontend",
+    type=click.Choice(["auto", "clang", "bcc"]),
+    default="auto",
+    help="Which compiler; auto recognises BCC's dialect.",
+)
+@click.option(
+    "--clang",
+    metavar="CLANG",
+    help="clang to use, a command or a path (default: the newest installed).",
+)
 @verbose_option
 @json_option
 def compile_command(
@@ -37,13 +60,14 @@ def compile_command(
     netbpf compile drop.bpf.c                writes drop.bpf.o
     netbpf compile a.bpf.c b.bpf.c -o build/
     """
+    from netbpf import api
     from netbpf.cli.output import print_json
-    from netbpf.compiler import Options, compile_sources
+    from netbpf.compiler.result import Options
     from netbpf.text import escape
 
     color = sys.stderr.isatty()
-    results = compile_sources(
-        list(sources), output, Options(include_dirs, defines, clang, frontend, color=color)
+    results = api.compile(
+        sources, output, Options(include_dirs, defines, clang, frontend, color=color)
     )
     for result in results:
         if result.warnings:

@@ -11,7 +11,9 @@ from netbpf.constants import Hook
 @direction_options
 @click.option("-a", "--all", "everything", is_flag=True, help="All that match, not just one.")
 @click.option("--force", is_flag=True, help="Also what netbpf did not attach.")
-@click.option("--ignore-missing", "missing_ok", is_flag=True, help="It is fine if nothing is attached.")
+@click.option(
+    "--ignore-missing", "missing_ok", is_flag=True, help="It is fine if nothing is attached."
+)
 @lock_option
 @common_options
 def detach_command(
@@ -30,14 +32,20 @@ def detach_command(
     Only what netbpf attached, unless --force is given. Without arguments: the one managed attachment there is;
     if there are several, they are listed. What vanished with its interface or namespace counts as detached.
     """
+    from netbpf import api
     from netbpf.cli.render.detach import print_detached
-    from netbpf.manager.detach import DetachRequest, detach
 
     hooks, interface = _meant(words, direction)
     if force and interface is None:
         raise click.UsageError("--force needs an interface: it removes programs of others")
-    found = detach(
-        DetachRequest(hooks, interface, everything, force, missing_ok, netns, lock_timeout)
+    found = api.detach(
+        interface,
+        hooks,
+        everything=everything,
+        force=force,
+        missing_ok=missing_ok,
+        netns=netns,
+        lock_timeout=lock_timeout,
     )
     print_detached(found, as_json=as_json)
 

@@ -60,7 +60,14 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.command(cls=Commands, context_settings=CONTEXT, no_args_is_help=True)
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version.",
+)
 def cli() -> None:
     """Attach, observe and test XDP and TC eBPF programs.
 
@@ -95,7 +102,13 @@ def _run(arguments: list[str]) -> int:
         return ExitCode.USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "netbpf"
-        return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), f"see: {where} --help")
+        return _fail(
+            json,
+            ExitCode.USAGE,
+            "UsageError",
+            _one_line(error.format_message()),
+            f"see: {where} --help",
+        )
     except click.ClickException as error:
         return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), None)
     except NetbpfError as error:
@@ -122,5 +135,7 @@ def _fail(json: bool, code: int, kind: str, message: str, hint: str | None) -> i
     if json:
         from netbpf.cli.output import print_json
 
-        print_json("error", {"error": {"code": int(code), "type": kind, "message": message, "hint": hint}})
+        print_json(
+            "error", {"error": {"code": int(code), "type": kind, "message": message, "hint": hint}}
+        )
     return int(code)

@@ -9,9 +9,15 @@ from netbpf.constants import Hook
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-netns_option = click.option("--netns", metavar="NS", help="Network namespace: a name, a path, or pid:NUMBER.")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show the detail, such as the whole verifier log.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+)
+netns_option = click.option(
+    "--netns", metavar="NS", help="Network namespace: a name, a path, or pid:NUMBER."
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show the detail, such as the whole verifier log."
+)
 lock_option = click.option(
     "--lock-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
     help="How long to wait for another netbpf that is changing hooks.",
@@ -20,8 +26,12 @@ lock_option = click.option(
 
 def direction_options(function: F) -> F:
     """``--ingress`` and ``--egress`` as the parameter ``direction``."""
-    function = click.option("--ingress", "direction", flag_value="ingress", help="TC: packets that come in (default).")(function)
-    return click.option("--egress", "direction", flag_value="egress", help="TC: packets that go out.")(function)
+    function = click.option(
+        "--ingress", "direction", flag_value="ingress", help="TC: packets that come in (default)."
+    )(function)
+    return click.option(
+        "--egress", "direction", flag_value="egress", help="TC: packets that go out."
+    )(function)
 
 
 def common_options(function: F) -> F:
@@ -33,6 +43,8 @@ def hook_of(kind: str, direction: str | None) -> Hook:
     """The hook of ``xdp|tc`` and a direction; click.UsageError where they contradict."""
     if kind == "xdp":
         if direction:
-            raise click.UsageError(f"--{direction} is for tc; XDP programs run on incoming packets only")
+            raise click.UsageError(
+                f"--{direction} is for tc; XDP programs run on incoming packets only"
+            )
         return Hook.XDP
     return Hook.TC_EGRESS if direction == "egress" else Hook.TC_INGRESS

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 def print_json(name: str, content: Mapping[str, Any]) -> None:
     """One JSON object on standard output: ``{"schema": "netbpf.NAME/1", ...}``."""
-    json.dump({"schema": f"netbpf.{name}/1", **content}, sys.stdout, ensure_ascii=True, separators=(",", ":"))
+    json.dump(
+        {"schema": f"netbpf.{name}/1", **content},
+        sys.stdout,
+        ensure_ascii=True,
+        separators=(",", ":"),
+    )
     sys.stdout.write("\n")
 
 

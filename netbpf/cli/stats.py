@@ -9,8 +9,12 @@ from netbpf.cli.options import common_options
 @click.argument("interface", metavar="IFACE")
 @click.option("--watch", "-w", is_flag=False, flag_value=1.0, default=None, type=click.FloatRange(min=0.05), metavar="[SECONDS]",
               help="Show rates, again and again (every second).")  # fmt: skip
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N rounds.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Every map entry, and the values of each CPU.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N rounds."
+)
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help="Every map entry, and the values of each CPU."
+)
 @common_options
 def stats_command(
     interface: str,
@@ -26,16 +30,18 @@ def stats_command(
     Works for any program, whoever attached it. Values have the types of the program's BTF; without BTF they are
     shown in hex. The values of a per-CPU map are sums; --all shows the parts.
     """
+    from netbpf import api
     from netbpf.cli.render import stats as render
-    from netbpf.manager.status import status
     from netbpf.stats.reader import read_hooks
 
-    attachments = status(interface, netns=netns)
+    attachments = api.status(interface, netns=netns)
     if watch is not None:
         from netbpf.cli.render.watch import watch_stats
 
         watch_stats(attachments, interface, watch, count, as_json=as_json)
         return
     limit = None if everything else (render.JSON_ENTRIES if as_json else render.TEXT_ENTRIES)
-    found = read_hooks(attachments, limit=limit, skip_zeros=not as_json and not everything, parts=everything)
+    found = read_hooks(
+        attachments, limit=limit, skip_zeros=not as_json and not everything, parts=everything
+    )
     render.print_stats(found, interface, as_json=as_json, everything=everything)

@@ -7,7 +7,9 @@ from netbpf.cli.options import common_options
 
 @click.command("status", short_help="Show what runs on which hook.")
 @click.argument("interface", metavar="[IFACE]", required=False)
-@click.option("-A", "--all-netns", is_flag=True, help="Every network namespace with a name or a process.")
+@click.option(
+    "-A", "--all-netns", is_flag=True, help="Every network namespace with a name or a process."
+)
 @common_options
 def status_command(
     interface: str | None, all_netns: bool, as_json: bool, netns: str | None, verbose: bool
@@ -15,7 +17,9 @@ def status_command(
     """Show every XDP, clsact and TCX program: where, in which mode, since when, from which object, and who put it there."""
     if all_netns and netns:
         raise click.UsageError("--all-netns and --netns contradict each other")
+    from netbpf import api
     from netbpf.cli.render.status import print_status
-    from netbpf.manager.status import status
 
-    print_status(status(interface, netns=netns, all_netns=all_netns), interface, as_json=as_json)
+    print_status(
+        api.status(interface, netns=netns, all_netns=all_netns), interface, as_json=as_json
+    )

@@ -7,14 +7,18 @@ from netbpf.constants import Hook
 from netbpf.model import Attachment
 
 hook_option = click.option(
-    "--hook", type=click.Choice([hook.value for hook in Hook]), help="Only the programs on this hook."
+    "--hook",
+    type=click.Choice([hook.value for hook in Hook]),
+    help="Only the programs on this hook.",
 )
 
 
 def _attachments(interface: str, hook: str | None, netns: str | None) -> list[Attachment]:
-    from netbpf.manager.status import status
+    from netbpf import api
 
-    return [one for one in status(interface, netns=netns) if hook in (None, one.occupant.hook.value)]
+    return [
+        one for one in api.status(interface, netns=netns) if hook in (None, one.occupant.hook.value)
+    ]
 
 
 @click.command("get", short_help="Print variables or map entries.")
@@ -23,7 +27,12 @@ def _attachments(interface: str, hook: str | None, netns: str | None) -> list[At
 @hook_option
 @common_options
 def get_command(
-    interface: str, names: tuple[str, ...], hook: str | None, as_json: bool, netns: str | None, verbose: bool
+    interface: str,
+    names: tuple[str, ...],
+    hook: str | None,
+    as_json: bool,
+    netns: str | None,
+    verbose: bool,
 ) -> None:
     """Print global variables or map entries of the programs on an interface.
 
@@ -45,7 +54,9 @@ def get_command(
         print_json("get", {"variables": values})
         return
     for name, value in values.items():
-        click.echo(format_value(value) if len(values) == 1 else f"{escape(name)} = {format_value(value)}")
+        click.echo(
+            format_value(value) if len(values) == 1 else f"{escape(name)} = {format_value(value)}"
+        )
 
 
 @click.command("set", short_help="Write variables or map entries.")
@@ -54,7 +65,12 @@ def get_command(
 @hook_option
 @common_options
 def set_command(
-    interface: str, changes: tuple[str, ...], hook: str | None, as_json: bool, netns: str | None, verbose: bool
+    interface: str,
+    changes: tuple[str, ...],
+    hook: str | None,
+    as_json: bool,
+    netns: str | None,
+    verbose: bool,
 ) -> None:
     """Write global variables or map entries while the program runs. All are checked before the first is written.
 

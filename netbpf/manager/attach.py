@@ -26,15 +26,15 @@ from netbpf.state.lock import locked
 from netbpf.state.records import Generation, Record
 
 
-def attach(request: AttachRequest) -> list[AttachResult]:
-    """Carry out a request: one result per interface.
+def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list[AttachResult]:
+    """Carry out a request in a namespace: one result per interface.
 
     A single interface that fails raises its error; of several, each result carries its own, unless the request is
     atomic: then the first error undoes what was done and is raised.
     """
     source = find_source(request.object, request.compiler)
     with ExitStack() as stack:
-        namespace = stack.enter_context(opened(request.netns))
+        namespace = stack.enter_context(opened(netns))
         session = stack.enter_context(Session(namespace))
         interfaces = expand(session, request.interfaces)
         spec = ObjectSpec.open(source.path)
@@ -52,9 +52,19 @@ class _Attaching:
     """One request while the lock is held."""
 
     def __init__(
-        self, request: AttachRequest, source: Source, namespace: Namespace, session: Session, loaded: Loaded
+        self,
+        request: AttachRequest,
+        source: Source,
+        namespace: Namespace,
+        session: Session,
+        loaded: Loaded,
     ) -> None:
-        self.request, self.namespace, self.session, self.loaded = request, namespace, session, loaded
+        self.request, self.namespace, self.session, self.loaded = (
+            request,
+            namespace,
+            session,
+            loaded,
+        )
         self.program = loaded.program
         self.source = source
         self.object = ObjectRef(source.shown, loaded.spec.sha256)
@@ -76,7 +86,10 @@ class _Attaching:
                     results.append(AttachResult(interface, error=error))
             self._verify(results)
             undo_all.pop_all()
-        return [replace(one, notes=self.source.notes + one.notes) if index == 0 else one for index, one in enumerate(results)]
+        return [
+            replace(one, notes=self.source.notes + one.notes) if index == 0 else one
+            for index, one in enumerate(results)
+        ]
 
     def _occupants(self, interfaces: list[Interface]) -> dict[int, list[Occupant]]:
         """What is on the request's hook of each interface: one dump, however many they are."""
@@ -97,7 +110,11 @@ class _Attaching:
         refusals: list[str] = []
         for mode in self.request.modes:
             place = Place(
-                interface, self.request.hook, mode, self.request.link, self.request.priority or DEFAULT_PRIORITY
+                interface,
+                self.request.hook,
+                mode,
+                self.request.link,
+                self.request.priority or DEFAULT_PRIORITY,
             )
             try:
                 with ExitStack() as steps:
@@ -122,12 +139,16 @@ class _Attaching:
         same = [one for one in present if one.occupant.mode is request.modes[0]]
         if not request.link:
             if same and request.priority is None:
-                raise self._foreign(interface, same[0], "give --pref N to run beside it (lower runs first), or ")
+                raise self._foreign(
+                    interface, same[0], "give --pref N to run beside it (lower runs first), or "
+                )
             self._refuse_other_filters(interface)
         notes = []
         if request.link and same:
             notes.append(f"{where(interface, hook)}: runs after {len(same)} other TCX program(s)")
-        earlier = [one for one in present if one.occupant.mode is Mode.TCX] if not request.link else []
+        earlier = (
+            [one for one in present if one.occupant.mode is Mode.TCX] if not request.link else []
+        )
         if earlier:
             notes.append(
                 f"{where(interface, hook)}: {occupant_text(earlier[0])} runs before it and may keep packets from it"
@@ -138,7 +159,9 @@ class _Attaching:
         """Filters of other kinds (flower, u32 ...) decide about packets as well."""
         if self.request.priority is not None:
             return
-        others = [one for one in tc.query(self.session, interface, self.request.hook) if not one.prog_id]
+        others = [
+            one for one in tc.query(self.session, interface, self.request.hook) if not one.prog_id
+        ]
         if others:
             one = others[0]
             raise HookBusyError(
@@ -212,7 +235,12 @@ class _Attaching:
     ) -> None:
         """Write the record of what may be on the hook from now on; undone to what was there before."""
         record = Record(
-            interface.netns, interface.index, interface.name, self.request.hook, generations, self.namespace.name
+            interface.netns,
+            interface.index,
+            interface.name,
+            self.request.hook,
+            generations,
+            self.namespace.name,
         )
         records.write(record)
         if before:
@@ -227,7 +255,13 @@ class _Attaching:
     ) -> AttachResult:
         occupant = Occupant(place.interface, place.hook, place.mode, self.program.info.id)
         attachment = Attachment(
-            occupant, self.program.info, True, "netbpf", self.object, self.namespace.name, time.time()
+            occupant,
+            self.program.info,
+            True,
+            "netbpf",
+            self.object,
+            self.namespace.name,
+            time.time(),
         )
         return AttachResult(place.interface, attachment, replaced=replaced, notes=notes)
 
@@ -238,7 +272,11 @@ class _Attaching:
         for index, result in enumerate(results):
             if result.attachment is None:
                 continue
-            seen = [o for o in there.get(result.interface.index, []) if o.prog_id == self.program.info.id]
+            seen = [
+                o
+                for o in there.get(result.interface.index, [])
+                if o.prog_id == self.program.info.id
+            ]
             if not seen:
                 raise HookBusyError(
                     f"{where(result.interface, self.request.hook)} lost {self.program.info.name} the moment it was "

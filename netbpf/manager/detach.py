@@ -17,7 +17,7 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.manager import mechanism
-from netbpf.manager.status import Records, described
+from netbpf.manager.status import Records, described, opened
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment
 from netbpf.net.interfaces import by_index, resolve
@@ -34,14 +34,14 @@ TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 
 @dataclass(frozen=True, slots=True)
 class DetachRequest:
-    """One detach. ``hooks`` and ``interface`` narrow what is meant; ``force`` includes what netbpf did not attach."""
+    """One detach. ``hooks``, ``interface`` and ``prog_id`` narrow what is meant; ``force`` includes what netbpf did not attach."""
 
     hooks: tuple[Hook, ...] = (Hook.XDP, *TC_HOOKS)
     interface: str | None = None
     everything: bool = False
     force: bool = False
     missing_ok: bool = False
-    netns: str | None = None
+    prog_id: int | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
 
@@ -56,7 +56,7 @@ class Detached:
     gone: str | None = None
 
 
-def detach(request: DetachRequest) -> list[Detached]:
+def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list[Detached]:
     """Carry out a request; what is gone with its interface or namespace counts as detached, and is said.
 
     Raises NotAttachedError, NotManagedError, UsageError where several are meant, and what net.xdp and net.tc raise.
@@ -64,13 +64,11 @@ def detach(request: DetachRequest) -> list[Detached]:
     with locked(request.lock_timeout):
         try:
             with ExitStack() as stack:
-                namespace = stack.enter_context(
-                    Namespace.open(request.netns) if request.netns else Namespace.current()
-                )
+                namespace = stack.enter_context(opened(netns))
                 session = stack.enter_context(Session(namespace))
                 found = _Detaching(request, namespace, session).run()
         except NamespaceNotFoundError as error:
-            found = _with_namespace(request)
+            found = _with_namespace(request, str(netns))
             if not found:
                 raise error from None
         records.sweep(alive)
@@ -86,16 +84,16 @@ def alive(prog_id: int) -> bool:
     return True
 
 
-def _with_namespace(request: DetachRequest) -> list[Detached]:
+def _with_namespace(request: DetachRequest, name: str) -> list[Detached]:
     """The namespace is gone, and every attachment in it: forget the records that were made under its name."""
     gone = [
         record
         for record in records.read_all()
-        if record.netns_name == request.netns
+        if record.netns_name == name
         and record.hook in request.hooks
         and request.interface in (None, record.interface)
     ]
-    return [_forget(record, f"network namespace {escape(request.netns or '')} is gone") for record in gone]
+    return [_forget(record, f"network namespace {escape(name)} is gone") for record in gone]
 
 
 def _forget(record: Record, why: str) -> Detached:
@@ -123,13 +121,16 @@ class _Detaching:
         found = [
             one
             for one in described(occupants(self.session, ifindex), self.known, self.namespace.name)
-            if one.occupant.hook in request.hooks
+            if one.occupant.hook in request.hooks and request.prog_id in (None, one.program.id)
         ]
         wanted = found if request.force else [one for one in found if one.managed]
         if not wanted:
             return self._nothing(found, ifindex)
         if len(wanted) > 1 and not request.everything:
-            listed = "; ".join(f"{where(one.occupant.interface, one.occupant.hook)}: {occupant_text(one)}" for one in wanted[:10])
+            listed = "; ".join(
+                f"{where(one.occupant.interface, one.occupant.hook)}: {occupant_text(one)}"
+                for one in wanted[:10]
+            )
             more = f"; and {len(wanted) - 10} more" if len(wanted) > 10 else ""
             raise UsageError(
                 f"{len(wanted)} attachments are meant: {listed}{more}",
@@ -170,7 +171,9 @@ class _Detaching:
         if request.missing_ok:
             return []
         kinds = "/".join(dict.fromkeys(hook.value.split("/")[0] for hook in request.hooks))
-        raise NotAttachedError(f"no {kinds} program is attached{on}", hint="netbpf status shows what runs where")
+        raise NotAttachedError(
+            f"no {kinds} program is attached{on}", hint="netbpf status shows what runs where"
+        )
 
     def _stale(self, candidates: Iterable[Record]) -> list[Detached]:
         """Records of this namespace whose interface is gone, or whose program the kernel no longer shows."""

@@ -41,7 +41,9 @@ def put(session: Session, place: Place, program: Program, undo: ExitStack) -> No
         _put_link(session, place, program, undo)
     elif place.hook is Hook.XDP:
         xdp.attach(session, place.interface, program.fd.fileno(), place.mode)
-        undo.callback(xdp.detach, session, place.interface, place.mode, expected_fd=program.fd.fileno())
+        undo.callback(
+            xdp.detach, session, place.interface, place.mode, expected_fd=program.fd.fileno()
+        )
     else:
         _put_filter(session, place, program, undo)
 
@@ -50,7 +52,12 @@ def _put_filter(session: Session, place: Place, program: Program, undo: ExitStac
     ensure_clsact(session, place.interface, undo)
     name = f"{program.info.name}:[{program.info.id}]"
     where = tc.attach(
-        session, place.interface, place.hook, program.fd.fileno(), name=name, priority=place.priority
+        session,
+        place.interface,
+        place.hook,
+        program.fd.fileno(),
+        name=name,
+        priority=place.priority,
     )
     undo.callback(
         tc.detach, session, place.interface, place.hook, where, expected_id=program.info.id
@@ -108,7 +115,9 @@ def _link(occupant: Occupant) -> Iterator[Fd]:
         with fd_by_id("LINK", occupant.link_id) as link:
             yield link
     except KernelError as error:
-        raise NotAttachedError(f"the link on {occupant.interface.name} {occupant.hook} went away meanwhile") from error
+        raise NotAttachedError(
+            f"the link on {occupant.interface.name} {occupant.hook} went away meanwhile"
+        ) from error
 
 
 def swap(session: Session, occupant: Occupant, new: Program) -> None:
@@ -124,7 +133,11 @@ def swap(session: Session, occupant: Occupant, new: Program) -> None:
                 )
         elif occupant.hook is Hook.XDP:
             xdp.attach(
-                session, occupant.interface, new.fd.fileno(), occupant.mode, expected_fd=old.fd.fileno()
+                session,
+                occupant.interface,
+                new.fd.fileno(),
+                occupant.mode,
+                expected_fd=old.fd.fileno(),
             )
         elif occupant.filter:
             tc.replace(
@@ -146,9 +159,15 @@ def take(session: Session, occupant: Occupant) -> None:
             xdp.detach(session, occupant.interface, occupant.mode, expected_fd=program.fd.fileno())
     elif occupant.filter:
         tc.detach(
-            session, occupant.interface, occupant.hook, occupant.filter, expected_id=occupant.prog_id
+            session,
+            occupant.interface,
+            occupant.hook,
+            occupant.filter,
+            expected_id=occupant.prog_id,
         )
-        if qdiscs.created(occupant.interface) and tc.remove_unused_clsact(session, occupant.interface):
+        if qdiscs.created(occupant.interface) and tc.remove_unused_clsact(
+            session, occupant.interface
+        ):
             qdiscs.forget(occupant.interface)
     else:
         tcx.detach(session.namespace, occupant.interface, occupant.hook, occupant.prog_id)

@@ -35,16 +35,19 @@ class AttachRequest:
     link: bool = False
     atomic: bool = False
     priority: int | None = None
-    netns: str | None = None
     compiler: Options = Options()
     kernel_btf: Path | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
         if self.mode is not None and self.hook is not Hook.XDP:
-            raise UsageError("--mode is for xdp; tc programs have no mode", hint="--link chooses TCX over clsact")
+            raise UsageError(
+                "--mode is for xdp; tc programs have no mode", hint="--link chooses TCX over clsact"
+            )
         if self.mode is not None and self.mode not in (AUTO, *XDP_MODES):
-            raise UsageError(f"no XDP mode {self.mode!r}", hint="the modes are native, skb, hw and auto")
+            raise UsageError(
+                f"no XDP mode {self.mode!r}", hint="the modes are native, skb, hw and auto"
+            )
         if self.priority is not None and (self.hook is Hook.XDP or self.link):
             raise UsageError("--pref is the priority of a clsact filter; xdp and --link have none")
 

@@ -46,7 +46,11 @@ def variables(spec: ObjectSpec) -> dict[str, BtfType]:
         return {}
     found: dict[str, BtfType] = {}
     for section in spec.btf.types():
-        if section.kind is Kind.DATASEC and section.name in spec.maps and spec.maps[section.name].is_data:
+        if (
+            section.kind is Kind.DATASEC
+            and section.name in spec.maps
+            and spec.maps[section.name].is_data
+        ):
             for entry in spec.btf.section_vars(section):
                 found.setdefault(spec.btf.type(entry.type_id).name, section)
     return found
@@ -59,8 +63,10 @@ def _section(spec: ObjectSpec, path: Path) -> tuple[Btf, BtfType]:
         return spec.btf, known[name]
     if spec.btf is None:
         raise ObjectError(
-            f"{spec.elf.origin} does not name its variables: it was compiled without BTF", hint="compile with -g"
+            f"{spec.elf.origin} does not name its variables: it was compiled without BTF",
+            hint="compile with -g",
         )
     raise ObjectError(
-        f"{spec.elf.origin} has no variable {escape(name)}", hint=did_you_mean(name, known, "its variables are")
+        f"{spec.elf.origin} has no variable {escape(name)}",
+        hint=did_you_mean(name, known, "its variables are"),
     )

@@ -23,7 +23,9 @@ def builtin(name: str) -> Path:
     path = _OBJECTS / (name + _SUFFIX)
     if "/" in name or not path.is_file():
         names = builtin_names()
-        hint = did_you_mean(name, names, "the shipped programs are") or "compile them first: make bpf"
+        hint = (
+            did_you_mean(name, names, "the shipped programs are") or "compile them first: make bpf"
+        )
         raise ObjectError(f"no program {escape(BUILTIN + name)} is shipped with netbpf", hint=hint)
     return path
 
@@ -52,6 +54,7 @@ def find_source(argument: str, options: Options) -> Source:
         return Source(result.output, os.path.realpath(path), warnings + result.notes)
     if not path.exists() and argument in builtin_names():
         raise ObjectError(
-            f"there is no file {escape(argument)}", hint=f"the shipped program is {BUILTIN}{argument}"
+            f"there is no file {escape(argument)}",
+            hint=f"the shipped program is {BUILTIN}{argument}",
         )
     return Source(path, os.path.realpath(path))

@@ -39,7 +39,9 @@ class Records:
         return None
 
 
-def describe(occupant: Occupant, known: Records, netns_name: str | None = None) -> Attachment | None:
+def describe(
+    occupant: Occupant, known: Records, netns_name: str | None = None
+) -> Attachment | None:
     """An occupant with its program and its manager; None where the program is gone already."""
     try:
         with Program.by_id(occupant.prog_id) as program:

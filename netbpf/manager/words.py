@@ -1,7 +1,7 @@
 """How operations name what they find on a hook."""
 
-from netbpf.model import Attachment, Interface
 from netbpf.constants import Hook
+from netbpf.model import Attachment, Interface
 from netbpf.text import escape
 
 

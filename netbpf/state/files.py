@@ -14,7 +14,8 @@ def private_directory(path: Path) -> Path:
         status = path.lstat()
     except PermissionError:
         raise PermissionDeniedError(
-            f"no permission to create {path}", hint="run as root, or set NETBPF_STATE_DIR to a directory of yours"
+            f"no permission to create {path}",
+            hint="run as root, or set NETBPF_STATE_DIR to a directory of yours",
         ) from None
     except OSError as error:
         raise NetbpfError(f"cannot create {path}: {error.strerror}") from None
@@ -33,9 +34,18 @@ def write_whole(path: Path, content: bytes) -> None:
     private_directory(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        with open(
+            os.open(
+                temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o600,
+            ),
+            "wb",
+        ) as file:
             file.write(content)
         temporary.rename(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise NetbpfError(f"cannot write {path}: {error.strerror}", hint="is its file system full?") from None
+        raise NetbpfError(
+            f"cannot write {path}: {error.strerror}", hint="is its file system full?"
+        ) from None

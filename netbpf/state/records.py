@@ -71,7 +71,9 @@ class Record:
 def write(record: Record) -> None:
     """Keep a record; NetbpfError where it cannot be written."""
     current = replace(record, boot=boot_id())
-    write_whole(layout.record_file(record.netns, record.ifindex, record.hook), current.to_json().encode())
+    write_whole(
+        layout.record_file(record.netns, record.ifindex, record.hook), current.to_json().encode()
+    )
 
 
 def remove(record: Record) -> None:
@@ -132,8 +134,14 @@ def sweep(alive: Callable[[int], bool]) -> list[Record]:
         else:
             remove(record)
             removed.append(record)
-    _only(layout.object_file("").parent, {layout.object_file(g.object.sha256).name for r in kept for g in r.generations})
-    _only(layout.qdisc_file(0, 0).parent, {layout.qdisc_file(one.netns, one.ifindex).name for one in kept})
+    _only(
+        layout.object_file("").parent,
+        {layout.object_file(g.object.sha256).name for r in kept for g in r.generations},
+    )
+    _only(
+        layout.qdisc_file(0, 0).parent,
+        {layout.qdisc_file(one.netns, one.ifindex).name for one in kept},
+    )
     return removed
 
 

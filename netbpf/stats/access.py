@@ -4,7 +4,6 @@ A name is ``counter``, ``cfg.port``, ``ports[2]``, ``rules[10.0.0.0/8]``, ``rule
 behind the name of a program and a dot, where several programs have it.
 """
 
-import errno
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,12 +12,17 @@ from typing import NamedTuple
 from netbpf.bpf.btf.decode import decode_place
 from netbpf.bpf.btf.encode import Encodable, assign, assign_text, encode_text
 from netbpf.bpf.btf.path import Index, Path, Place, locate, parse_assignment
-from netbpf.bpf.btf.percpu import copies
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.btf.values import Value
 from netbpf.bpf.map import possible_cpus
 from netbpf.constants import MapFlag, MapType
-from netbpf.errors import KernelError, NetbpfError, NotAttachedError, NotSupportedError, ObjectError, UsageError
+from netbpf.errors import (
+    NetbpfError,
+    NotAttachedError,
+    NotSupportedError,
+    ObjectError,
+    UsageError,
+)
 from netbpf.model import Attachment
 from netbpf.stats.reader import HookReader, OpenMap, read_map
 from netbpf.text import did_you_mean, escape
@@ -73,7 +77,8 @@ class Access:
         different = {one.map.info.id for one in found}
         if len(different) > 1:
             owners = ", ".join(
-                f"{escape(one.reader.program.info.name)} ({one.reader.hook}, program {one.reader.program.info.id})" for one in found
+                f"{escape(one.reader.program.info.name)} ({one.reader.hook}, program {one.reader.program.info.id})"
+                for one in found
             )
             raise UsageError(
                 f"{escape(str(path))} is in several programs on {escape(self.interface)}: {owners}",
@@ -81,7 +86,9 @@ class Access:
             )
         return found[0]
 
-    def _candidates(self, path: Path, readers: Iterable[HookReader] | None = None) -> Iterator[Found]:
+    def _candidates(
+        self, path: Path, readers: Iterable[HookReader] | None = None
+    ) -> Iterator[Found]:
         name = str(path.steps[0])
         for reader in self.readers if readers is None else readers:
             for one in reader.maps:
@@ -127,7 +134,11 @@ class Access:
         typed = not isinstance(changes, Mapping)
         for path, value in items:
             found = self.find(path)
-            planned.append(_plan_variable(found, value, typed) if found.variable else _plan_entry(found, value, typed))
+            planned.append(
+                _plan_variable(found, value, typed)
+                if found.variable
+                else _plan_entry(found, value, typed)
+            )
         for write in planned:
             write.apply()
 
@@ -135,7 +146,8 @@ class Access:
 def _types(one: OpenMap) -> tuple[Btf, int]:
     if one.btf is None or not one.info.btf_value_type_id:
         raise NotSupportedError(
-            f"{escape(one.name)} has no types (BTF), so its values have no names", hint="compile the program with -g"
+            f"{escape(one.name)} has no types (BTF), so its values have no names",
+            hint="compile the program with -g",
         )
     return one.btf, one.info.btf_value_type_id
 
@@ -217,7 +229,9 @@ def _key(found: Found) -> bytes:
     one = found.map
     step = found.path.steps[0]
     if not isinstance(step, Index):
-        raise UsageError(f"{escape(one.name)} is a map", hint=f"name an entry: {escape(one.name)}[KEY]")
+        raise UsageError(
+            f"{escape(one.name)} is a map", hint=f"name an entry: {escape(one.name)}[KEY]"
+        )
     if one.btf is None or not one.info.btf_key_type_id:
         return _raw(step.text, one.info.key_size, f"the key of {escape(one.name)}")
     lpm = one.info.type == MapType.LPM_TRIE
@@ -246,7 +260,12 @@ def _read_entry(found: Found) -> Value:
     for step in rest.steps:
         if isinstance(value, dict) and str(step) in value:
             value = value[str(step)]
-        elif isinstance(value, list) and isinstance(step, Index) and step.text.isdigit() and int(step.text) < len(value):
+        elif (
+            isinstance(value, list)
+            and isinstance(step, Index)
+            and step.text.isdigit()
+            and int(step.text) < len(value)
+        ):
             value = value[int(step.text)]
         else:
             raise ObjectError(f"{escape(one.name)} has no part {escape(str(rest))}")
@@ -260,7 +279,11 @@ def _plan_entry(found: Found, value: Encodable, typed: bool) -> _EntryWrite:
         raise UsageError(f"{name} is a map", hint=f"name an entry: {name}[KEY]=VALUE")
     if one.map.frozen:
         raise NotSupportedError(f"map {name} is frozen: user space cannot write to it any more")
-    if not one.map.readable or one.info.type in (MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY):
+    if not one.map.readable or one.info.type in (
+        MapType.PROG_ARRAY,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CGROUP_ARRAY,
+    ):
         raise NotSupportedError(f"map {name} takes no values from a command line")
     key, rest = _key(found), Path(found.path.steps[1:])
     size = one.info.value_size
@@ -277,13 +300,17 @@ def _plan_entry(found: Found, value: Encodable, typed: bool) -> _EntryWrite:
     return change._replace(data=bytes(data))
 
 
-def _plan_per_cpu(found: Found, key: bytes, rest: Path, value: Encodable, typed: bool) -> _EntryWrite:
+def _plan_per_cpu(
+    found: Found, key: bytes, rest: Path, value: Encodable, typed: bool
+) -> _EntryWrite:
     """A per-CPU entry takes one value per CPU, or 0 for all of them: what should one number for four CPUs mean?"""
     one, cpus = found.map, possible_cpus()
     name = escape(one.name)
     btf, type_id = _types(one)
     if rest.steps:
-        raise UsageError(f"map {name} keeps a value per CPU; parts of them cannot be written one by one")
+        raise UsageError(
+            f"map {name} keeps a value per CPU; parts of them cannot be written one by one"
+        )
     if typed:
         from netbpf.bpf.btf.literal import parse_literal
 

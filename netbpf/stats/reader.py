@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Self
 
+from netbpf._sys.bpf import RunStats
 from netbpf.bpf.btf.decode import decoder
 from netbpf.bpf.btf.percpu import copies, summer
 from netbpf.bpf.btf.raw import decode_raw
@@ -17,7 +18,7 @@ from netbpf.bpf.btf.values import Buffer, Value
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import ARRAY_MAPS, Hook, MapType
-from netbpf.errors import NetbpfError, ObjectError
+from netbpf.errors import KernelError, NetbpfError, ObjectError
 from netbpf.model import Attachment
 from netbpf.stats.model import Counter, Entry, HookStats, MapValues, Run, VariableValue
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
@@ -37,7 +38,9 @@ class OpenMap:
         if btf and self.info.btf_value_type_id and not self.info.btf_key_type_id:
             kind = btf.type(self.info.btf_value_type_id)
             self.section = kind if kind.kind is Kind.DATASEC else None
-        self.key: Decode = self._decoder(self.info.btf_key_type_id, lpm=self.info.type == MapType.LPM_TRIE)
+        self.key: Decode = self._decoder(
+            self.info.btf_key_type_id, lpm=self.info.type == MapType.LPM_TRIE
+        )
         self.value: Decode = self._decoder(self.info.btf_value_type_id)
         self.total: Decode = self._summer()
 
@@ -50,7 +53,9 @@ class OpenMap:
     def holds_variables(self) -> bool:
         """Whether this is the map behind a section of global variables, with or without BTF to name them."""
         return self.section is not None or (
-            self.info.type == MapType.ARRAY and self.info.max_entries == 1 and self.info.name.endswith(_DATA_SUFFIXES)
+            self.info.type == MapType.ARRAY
+            and self.info.max_entries == 1
+            and self.info.name.endswith(_DATA_SUFFIXES)
         )
 
     def variable_names(self) -> list[str]:
@@ -73,7 +78,9 @@ class OpenMap:
         stride, size = self.map.stride, self.info.value_size
         if self.btf and self.info.btf_value_type_id:
             try:
-                return summer(self.btf, self.info.btf_value_type_id, stride, size, name=self.info.name)
+                return summer(
+                    self.btf, self.info.btf_value_type_id, stride, size, name=self.info.name
+                )
             except ObjectError:
                 pass
         return lambda data: self._sum_raw(data, stride, size)
@@ -125,7 +132,9 @@ class HookReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, *, limit: int | None = 1000, skip_zeros: bool = False, parts: bool = False) -> HookStats:
+    def read(
+        self, *, limit: int | None = 1000, skip_zeros: bool = False, parts: bool = False
+    ) -> HookStats:
         """Everything, once. At most ``limit`` entries of each map; ``parts`` adds each CPU's values."""
         info = self.program.refresh()
         ran = info.run_count or info.run_time_ns or run_stats_enabled()
@@ -149,14 +158,19 @@ class HookReader:
     def _counters(self, name: str, label: Callable[[int], str]) -> dict[str, Counter]:
         found: dict[str, Counter] = {}
         for one in self.maps:
-            if one.info.name != name or one.info.type != MapType.PERCPU_ARRAY or one.info.value_size != 16:
+            if (
+                one.info.name != name
+                or one.info.type != MapType.PERCPU_ARRAY
+                or one.info.value_size != 16
+            ):
                 continue
             for key, data in one.map.entries():
                 value = one.total(data)
-                if isinstance(value, dict):
+                name_of = label(int.from_bytes(key, "little"))
+                if isinstance(value, dict) and (any(data) or not name_of.isdigit()):
                     packets, size = value.get("packets"), value.get("bytes")
                     if isinstance(packets, int) and isinstance(size, int):
-                        found[label(int.from_bytes(key, "little"))] = Counter(packets, size)
+                        found[name_of] = Counter(packets, size)
         return found
 
 
@@ -165,7 +179,11 @@ def read_variables(one: OpenMap) -> list[VariableValue]:
     data = one.map.lookup(bytes(4)) or b""
     writable = not one.map.frozen
     if one.section is None or one.btf is None:
-        return [VariableValue(one.name, one.name, f"u8[{len(data)}]", decode_raw(data), writable)] if data else []
+        return (
+            [VariableValue(one.name, one.name, f"u8[{len(data)}]", decode_raw(data), writable)]
+            if data
+            else []
+        )
     values = one.value(data)
     if not isinstance(values, dict):
         return []
@@ -183,7 +201,9 @@ def read_map(one: OpenMap, *, limit: int | None, skip_zeros: bool, parts: bool) 
     except ValueError:
         kind = str(one.info.type)
     if not one.map.readable:
-        return MapValues(one.name, one.info.id, kind, 0, max_entries=one.info.max_entries, readable=False)
+        return MapValues(
+            one.name, one.info.id, kind, 0, max_entries=one.info.max_entries, readable=False
+        )
     entries: list[Entry] = []
     total = zeros = 0
     for key, data in one.map.entries():
@@ -192,7 +212,30 @@ def read_map(one: OpenMap, *, limit: int | None, skip_zeros: bool, parts: bool) 
             zeros += 1
         elif limit is None or len(entries) < limit:
             entries.append(Entry(one.key(key), one.total(data), one.parts(data) if parts else ()))
-    return MapValues(one.name, one.info.id, kind, total, tuple(entries), zeros, one.info.max_entries)
+    return MapValues(
+        one.name, one.info.id, kind, total, tuple(entries), zeros, one.info.max_entries
+    )
+
+
+class RunStatistics:
+    """Run statistics of all programs, counted by the kernel while this context lasts (Linux 5.8).
+
+    Where that is not permitted or not known, nothing is counted, and nothing fails.
+    """
+
+    def __init__(self) -> None:
+        self._counting: RunStats | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._counting = RunStats()
+        except KernelError:
+            self._counting = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._counting:
+            self._counting.close()
 
 
 def run_stats_enabled() -> bool:

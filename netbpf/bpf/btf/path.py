@@ -74,7 +74,7 @@ def _scan(text: str, position: int) -> tuple[Path, int]:
         elif (char == "." and steps) or not steps:
             position += bool(steps)
             start = position
-            if text[start:][:1] == "." and not steps:
+            if text[start : start + 1] == "." and not steps:
                 position += 1  # names of sections begin with a dot
             while position < len(text) and text[position] not in ".[]=":
                 position += 1

@@ -15,14 +15,14 @@ from netbpf.bpf.btf.ext import CoreRelo
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.core.compat import Comparison
 from netbpf.bpf.core.compute import Change, change
-from netbpf.bpf.core.patch import patch
+from netbpf.bpf.core.patch import POISON, patch
 from netbpf.bpf.core.relocation import CoreKind, core_kind, type_text
 from netbpf.bpf.core.spec import Members, Spec, local_spec, match_enumerator, match_field
 from netbpf.bpf.core.target import Target
 from netbpf.errors import ObjectError
 from netbpf.text import escape
 
-_POISONED = re.compile(r"^(\d+): (?:\(85\) call|<invalid)", re.MULTILINE)
+_POISONED = re.compile(rf"^(\d+): \(85\) call unknown#{POISON}$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,10 @@ def relocate(
 
 
 def blame(log: str, resolutions: Iterable[Resolution]) -> Resolution | None:
-    """The poisoned relocation that a verifier log ends at, or None where the log is about something else."""
+    """The poisoned relocation that a verifier log ends at, or None where the log is about something else.
+
+    The log must be of the very instructions that were relocated: it counts them.
+    """
     seen = [int(found[1]) for found in _POISONED.finditer(log)]
     if not seen:
         return None

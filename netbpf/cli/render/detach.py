@@ -20,6 +20,8 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
         return
     for one in found:
         end = f"nothing to detach: {one.gone}" if one.gone else "detached"
-        click.echo(f"{escape(one.interface)} {one.hook}: {escape(one.program)} {end} (program {one.prog_id})")
+        click.echo(
+            f"{escape(one.interface)} {one.hook}: {escape(one.program)} {end} (program {one.prog_id})"
+        )
     if not found:
         click.echo("nothing is attached")

@@ -33,7 +33,9 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
         "managed": attachment.managed,
         "manager": attachment.manager,
         "program": program_json(attachment.program),
-        "object": {"path": attachment.object.path, "sha256": attachment.object.sha256} if attachment.object else None,
+        "object": {"path": attachment.object.path, "sha256": attachment.object.sha256}
+        if attachment.object
+        else None,
         "link_id": occupant.link_id or None,
         "attached_at": attachment.attached_at,
         "position": occupant.position,

@@ -21,10 +21,13 @@ def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everyt
     """Tables per hook, or ``netbpf.stats/1``. NotAttachedError where nothing is on the interface."""
     if not found:
         raise NotAttachedError(
-            f"no XDP or TC program on {escape(interface)}", hint="attach one: netbpf attach xdp IFACE OBJECT"
+            f"no XDP or TC program on {escape(interface)}",
+            hint="attach one: netbpf attach xdp IFACE OBJECT",
         )
     if as_json:
-        print_json("stats", {"hooks": [hook_stats_json(one, everything=everything) for one in found]})
+        print_json(
+            "stats", {"hooks": [hook_stats_json(one, everything=everything) for one in found]}
+        )
         return
     out = console()
     for index, one in enumerate(found):
@@ -85,7 +88,9 @@ def _print_hook(out: "Console", one: HookStats) -> None:
     _print_counters(out, "protocol", one.protocols)
     _print_variables(out, one)
     for each in one.maps:
-        if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(entry.per_cpu for entry in each.entries):
+        if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(
+            entry.per_cpu for entry in each.entries
+        ):
             _print_map(out, each)
 
 
@@ -120,7 +125,10 @@ def _print_map(out: "Console", one: MapValues) -> None:
         return
     rest = one.total - len(one.entries) - one.zeros
     if not one.entries:
-        out.print(f"{name}: " + (f"all {one.zeros:,} entries are zero" if one.zeros else "empty"), style="dim")
+        out.print(
+            f"{name}: " + (f"all {one.zeros:,} entries are zero" if one.zeros else "empty"),
+            style="dim",
+        )
         return
     made = table(name, "value")
     for entry in one.entries:

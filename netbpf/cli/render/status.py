@@ -56,7 +56,11 @@ def since(one: Attachment) -> float:
 def ago(seconds: float) -> str:
     """An age in its two largest units: ``5s``, ``3m 20s``, ``2h 10m``, ``12d 3h``."""
     whole = int(seconds)
-    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+    for size, unit, smaller, name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size}{unit}" + (f" {rest}{name}" if rest else "")

@@ -1,0 +1,277 @@
+"""The library: what the commands do, as typed functions. ``from netbpf import attach, status, stats``.
+
+Functions raise NetbpfError and its subclasses (``netbpf.errors``) and print nothing. ``netns`` is a name below
+/run/netns, a path, ``pid:NUMBER`` or an open ``Namespace``; None is the calling thread's namespace.
+
+Each operation imports what it needs when it is called: ``status`` does not pay for ``attach``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from netbpf.constants import Hook
+from netbpf.errors import NetbpfError, UsageError
+
+if TYPE_CHECKING:
+    from netbpf.bpf.btf.encode import Encodable
+    from netbpf.bpf.btf.values import Value
+    from netbpf.compiler.result import CompileResult, Options
+    from netbpf.manager.detach import Detached
+    from netbpf.manager.request import AttachResult
+    from netbpf.manager.settings import Settings
+    from netbpf.model import Attachment
+    from netbpf.net.netns import Namespace
+    from netbpf.stats.model import HookStats
+    from netbpf.stats.reader import HookReader
+
+LOCK_TIMEOUT = 30.0  # seconds
+StrPath = str | os.PathLike[str]
+HookName = Hook | Literal["xdp", "tc", "tc/ingress", "tc/egress"]
+
+
+def hook_of(name: HookName) -> Hook:
+    """The hook of a name; "tc" is "tc/ingress". UsageError for others."""
+    if name == "tc":
+        return Hook.TC_INGRESS
+    try:
+        return Hook(name)
+    except ValueError:
+        raise UsageError(
+            f"no hook {name!r}", hint="the hooks are xdp, tc/ingress and tc/egress"
+        ) from None
+
+
+class Attached:
+    """What one ``attach`` put on one or more interfaces. As a context manager it detaches on exit."""
+
+    def __init__(self, results: list[AttachResult], namespace: Namespace) -> None:
+        """Take over ``namespace``, which has to be open until everything is detached."""
+        self.results = results
+        self._namespace = namespace
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """The attachments that succeeded."""
+        return [one.attachment for one in self.results if one.attachment]
+
+    @property
+    def errors(self) -> list[NetbpfError]:
+        """Why others did not: only with several interfaces that were not asked for atomically."""
+        return [one.error for one in self.results if one.error]
+
+    @property
+    def program_id(self) -> int:
+        """The kernel's id of the program; all interfaces of one attach share it."""
+        return self.attachments[0].program.id
+
+    def stats(self, *, limit: int | None = 1000, per_cpu: bool = False) -> list[HookStats]:
+        """Counters, variables and maps, one per attachment."""
+        from netbpf.stats.reader import read_hooks
+
+        return read_hooks(self.attachments, limit=limit, parts=per_cpu)
+
+    def get(self, name: str) -> Value:
+        """A variable, map entry or map by name, as the function ``get`` does."""
+        from netbpf.stats.access import Access
+
+        with Access(self.attachments, self._interface) as access:
+            return access.get(name)
+
+    def set_values(self, changes: Sequence[str] | Mapping[str, Encodable]) -> None:
+        """Write variables and map entries, as the function ``set_values`` does."""
+        from netbpf.stats.access import Access
+
+        with Access(self.attachments, self._interface) as access:
+            access.set(changes)
+
+    @property
+    def _interface(self) -> str:
+        return self.attachments[0].occupant.interface.name if self.attachments else "?"
+
+    def detach(self) -> None:
+        """Take everything off; what is gone already is fine."""
+        from netbpf.manager.detach import DetachRequest
+        from netbpf.manager.detach import detach as run
+
+        with self._namespace as namespace:
+            for one in self.attachments:
+                name = one.occupant.interface.name
+                hooks = (one.occupant.hook,)
+                run(DetachRequest(hooks, name, missing_ok=True, prog_id=one.program.id), namespace)
+        self.results = []
+
+    def close(self) -> None:
+        """Keep everything attached, and let go of the namespace."""
+        self._namespace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+
+def attach(
+    hook: HookName,
+    interfaces: str,
+    object: StrPath,  # noqa: A002 - the field's word
+    *,
+    program: str | None = None,
+    mode: str | None = None,
+    settings: Settings = (),
+    replace: bool = False,
+    link: bool = False,
+    atomic: bool = False,
+    priority: int | None = None,
+    netns: str | Namespace | None = None,
+    compiler: Options | None = None,
+    kernel_btf: StrPath | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> Attached:
+    """Attach a program to a hook of one interface, a list (``eth0,eth1``) or a glob (``veth*``).
+
+    ``object`` is an object file, a C source, or ``builtin:NAME``. ``mode`` is native (the default), skb, hw or
+    auto, for XDP only. ``settings`` are values of global variables, as typed (``["limit=5"]``) or as Python values
+    (``{"limit": 5}``). The program stays attached when the process ends, unless the result is used as a context
+    manager.
+
+    Raises ObjectError, CompileError, VerifierError, NotSupportedError, HookBusyError, InterfaceNotFoundError,
+    PermissionDeniedError, LockTimeoutError, UsageError.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.manager.attach import attach as run
+    from netbpf.manager.request import AttachRequest
+    from netbpf.manager.status import opened
+
+    request = AttachRequest(
+        hook=hook_of(hook),
+        interfaces=interfaces,
+        object=os.fspath(object),
+        program=program,
+        mode=mode,
+        settings=settings,
+        replace=replace,
+        link=link,
+        atomic=atomic,
+        priority=priority,
+        compiler=compiler or Options(),
+        kernel_btf=Path(kernel_btf) if kernel_btf else None,
+        lock_timeout=lock_timeout,
+    )
+    with opened(netns) as namespace:
+        return Attached(run(request, namespace), namespace.duplicate())
+
+
+def detach(
+    interface: str | None = None,
+    hook: HookName | tuple[Hook, ...] | None = None,
+    *,
+    everything: bool = False,
+    force: bool = False,
+    missing_ok: bool = False,
+    netns: str | Namespace | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> list[Detached]:
+    """Take programs off their hooks: what netbpf attached, with ``force`` also what others did.
+
+    ``hook`` "tc" means both directions, None all hooks. What is gone with its interface or namespace counts as
+    detached. Raises NotAttachedError (not with ``missing_ok``), NotManagedError, UsageError if more than one is
+    meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
+    """
+    from netbpf.manager.detach import DetachRequest
+    from netbpf.manager.detach import detach as run
+
+    if isinstance(hook, tuple):
+        hooks = hook
+    elif hook is None:
+        hooks = tuple(Hook)
+    else:
+        hooks = (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
+    request = DetachRequest(
+        hooks, interface, everything, force, missing_ok, lock_timeout=lock_timeout
+    )
+    return run(request, netns)
+
+
+def status(
+    interface: str | None = None, *, netns: str | Namespace | None = None, all_netns: bool = False
+) -> list[Attachment]:
+    """Every XDP, clsact and TCX program, by interface and in running order.
+
+    Raises InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError.
+    """
+    from netbpf.manager.status import status as run
+
+    return run(interface, netns=netns, all_netns=all_netns)
+
+
+def stats(
+    interface: str,
+    *,
+    netns: str | Namespace | None = None,
+    limit: int | None = 1000,
+    per_cpu: bool = False,
+) -> list[HookStats]:
+    """What the programs on an interface counted; ``limit`` is the number of entries read of each map (None: all)."""
+    from netbpf.stats.reader import read_hooks
+
+    return read_hooks(status(interface, netns=netns), limit=limit, parts=per_cpu)
+
+
+@contextmanager
+def watch(interface: str, *, netns: str | Namespace | None = None) -> Iterator[list[HookReader]]:
+    """The programs on an interface kept open, to be read (``HookReader.read``) again and again."""
+    from netbpf.stats.reader import HookReader
+
+    readers: list[HookReader] = []
+    try:
+        for one in status(interface, netns=netns):
+            readers.append(HookReader(one))
+        yield readers
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def get(interface: str, name: str, *, netns: str | Namespace | None = None) -> Value:
+    """A variable (``counter``, ``cfg.port``, ``ports[2]``), a map entry (``rules[10.0.0.0/8]``) or a whole map.
+
+    Raises ObjectError for unknown names (with near ones), UsageError where several programs have it.
+    """
+    from netbpf.stats.access import Access
+
+    with Access(status(interface, netns=netns), interface) as access:
+        return access.get(name)
+
+
+def set_values(
+    interface: str,
+    changes: Sequence[str] | Mapping[str, Encodable],
+    *,
+    netns: str | Namespace | None = None,
+) -> None:
+    """Write variables and map entries of running programs; all are checked before the first is written.
+
+    Raises NotSupportedError for frozen ``.rodata``, UsageError for values that do not fit, ObjectError.
+    """
+    from netbpf.stats.access import Access
+
+    with Access(status(interface, netns=netns), interface) as access:
+        access.set(changes)
+
+
+def compile(  # noqa: A001 - the verb users know
+    sources: StrPath | Sequence[StrPath],
+    output: StrPath | None = None,
+    options: Options | None = None,
+) -> list[CompileResult]:
+    """Compile C sources to objects. Raises CompileError, ToolMissingError, ObjectError, UsageError."""
+    from netbpf.compiler import Options, compile_sources
+
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    return compile_sources([Path(one) for one in several], output, options or Options())
