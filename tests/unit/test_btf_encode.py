@@ -14,7 +14,7 @@ from netbpf.bpf.btf.path import Assignment, Index, Path, locate, parse_assignmen
 from netbpf.bpf.btf.types import Btf, Member
 from netbpf.bpf.btf.values import format_value
 from netbpf.errors import NetbpfError, ObjectError, UsageError
-from tests.unit.btf_c import CLANGS, btf_of, variable
+from tests.unit.btf_c import CLANGS, btf_of, compile_c, section, variable
 
 TYPES = """
 enum mode { OFF, ON, PROTO_UDP = 17 };
@@ -465,6 +465,21 @@ def test_paths(typed: str, steps: tuple[object, ...]) -> None:
     assert path.steps == steps
     assert str(path) == typed
     assert parse_assignment(f"{typed}= a=b ") == Assignment(path, "a=b")
+
+
+def test_static_variables_of_functions(clang: str) -> None:
+    """clang calls them function.variable, in ELF and BTF alike."""
+    source = (
+        "int f(int x) { static struct { int a, b[2]; } s; s.b[x & 1] += x; return s.b[0] + s.a; }"
+    )
+    btf, kind, content = section(compile_c(clang, source), ".bss")
+    data = bytearray(content)
+    assign_text(btf, kind, data, "f.s.b[1]", "7")
+    assert decode(btf, kind, data) == {"f.s": {"a": 0, "b": [0, 7]}}
+    assert Path.parse("f.s.b[1]").first({"f.s"}) == ("f.s", Path(("b", Index("1"))))
+    assert Path.parse("g.s").first({"f.s"}) == ("g", Path(("s",)))
+    with pytest.raises(UsageError, match="does not begin with a name"):
+        Path((Index("1"),)).first({})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Parts of a value by name: ``cfg.port``, ``ports[2]``, ``a.b[1].c``, ``rules[10.0.0.0/8].action``."""
 
+from collections.abc import Container
 from typing import NamedTuple, TypeAlias
 
 from netbpf.bpf.btf.literal import number, shown
@@ -35,6 +36,24 @@ class Path(NamedTuple):
                 f"{shown(text)} is no variable or part of one: unexpected {shown(text[end])}"
             )
         return path
+
+    def first(self, known: Container[str]) -> tuple[str, "Path"]:
+        """The name a path begins with, and the path from there.
+
+        Compilers call a static variable of a function ``function.variable``: where the first name
+        is not known but so many names joined by dots are, that is the name. UsageError for a path
+        that does not begin with a name.
+        """
+        names: list[str] = []
+        for step in self.steps:
+            if isinstance(step, Index):
+                break
+            names.append(step)
+            if (joined := ".".join(names)) in known:
+                return joined, Path(self.steps[len(names) :])
+        if not names:
+            raise UsageError(f"{shown(str(self))} does not begin with a name")
+        return names[0], Path(self.steps[1:])
 
     def __str__(self) -> str:
         out = ""
@@ -143,8 +162,13 @@ def locate(
     if isinstance(path, str):
         path = Path.parse(path)
     place = whole(shape(btf, type_id, name=name), size, name)
-    for step in path.steps:
-        place = _enter_index(place, step.text) if isinstance(step, Index) else _enter(place, step)
+    while path.steps:
+        step = path.steps[0]
+        if isinstance(step, Index):
+            place, path = _enter_index(place, step.text), Path(path.steps[1:])
+        else:
+            step, path = path.first(place.shape.fields)
+            place = _enter(place, step)
     return place
 
 
