@@ -18,10 +18,12 @@ def state_dir() -> Path:
 
 
 def lock_file() -> Path:
+    """The lock around every change."""
     return state_dir() / "lock"
 
 
 def records_dir() -> Path:
+    """One file per managed hook."""
     return state_dir() / "hooks"
 
 
@@ -31,6 +33,7 @@ def place(netns: int, ifindex: int, hook: Hook) -> str:
 
 
 def record_file(netns: int, ifindex: int, hook: Hook) -> Path:
+    """The record of a hook."""
     return records_dir() / f"{place(netns, ifindex, hook)}.json"
 
 
@@ -50,4 +53,5 @@ def own_bpffs() -> Path:
 
 
 def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
+    """The pin of a managed link."""
     return bpffs / PIN_ROOT / "links" / place(netns, ifindex, hook)

@@ -140,9 +140,9 @@ def map_next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes | None:
 
 
 class Batch(NamedTuple):
-    """One step of a batched read: ``count`` keys and values laid end to end, and where to go on (None: done)."""
+    """One step of a batched read: ``length`` keys and values laid end to end, and where to go on (None: done)."""
 
-    count: int
+    length: int
     keys: memoryview
     values: memoryview
     cursor: bytes | None

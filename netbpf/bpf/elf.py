@@ -14,6 +14,11 @@ from netbpf.errors import ObjectError
 from netbpf.text import escape
 
 MAX_OBJECT_SIZE = 64 << 20  # bytes; the largest public XDP/TC objects, unstripped, have some 10 MB
+MAX_SYMBOLS = 1 << 18  # an object of 100,000 instructions has some 10,000
+MAX_NAME = 4096  # bytes; the kernel takes 511 (KSYM_NAME_LEN)
+_NAMES = (
+    16 << 20
+)  # bytes that all names may have together, beyond the file's size: they may share their ends
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -21,7 +26,15 @@ _REL = struct.Struct("<QQ")
 _RELA = struct.Struct("<QQq")
 
 EM_NONE, EM_BPF = 0, 247
-_MACHINES = {3: "x86 (32 bit)", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V", 21: "PowerPC 64", 22: "s390"}
+_MACHINES = {
+    3: "x86 (32 bit)",
+    40: "ARM",
+    62: "x86-64",
+    183: "AArch64",
+    243: "RISC-V",
+    21: "PowerPC 64",
+    22: "s390",
+}
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL = 1, 2, 3, 4, 8, 9
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 1, 2, 4, 0x800
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
@@ -31,9 +44,9 @@ STV_INTERNAL, STV_HIDDEN = 1, 2
 
 
 class Section(NamedTuple):
-    """A section header. ``offset`` and ``size`` are bytes in the file (a SHT_NOBITS section has no bytes there)."""
+    """A section header. ``number`` is its place in the table, ``offset`` and ``size`` are bytes in the file (a SHT_NOBITS section has no bytes there)."""
 
-    index: int
+    number: int
     name: str
     type: int
     flags: int
@@ -45,13 +58,14 @@ class Section(NamedTuple):
 
     @property
     def executable(self) -> bool:
+        """Whether it holds instructions."""
         return self.type == SHT_PROGBITS and bool(self.flags & SHF_EXECINSTR)
 
 
 class Symbol(NamedTuple):
     """A symbol. ``value`` is its byte offset in section ``section``; section 0 means undefined (extern)."""
 
-    index: int
+    number: int
     name: str
     value: int
     size: int
@@ -102,9 +116,17 @@ class Elf:
     def __init__(self, data: bytes, origin: str = "object") -> None:
         self.data = data
         self.origin = escape(origin)
+        self._names_left = len(data) + _NAMES
         self.sections = self._sections()
         self._check_ranges()
         self.symbols = self._symbols()
+        self._by_section: dict[int, list[Symbol]] = {}
+        for symbol in self.symbols:
+            self._by_section.setdefault(symbol.section, []).append(symbol)
+        self._relocating: dict[int, list[Section]] = {}
+        for section in self.sections:
+            if section.type in (SHT_REL, SHT_RELA):
+                self._relocating.setdefault(section.info, []).append(section)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Elf":
@@ -121,20 +143,31 @@ class Elf:
         if not data:
             raise self.fail("the file is empty")
         if data[:4] in (b"BC\xc0\xde", b"\xde\xc0\x17\x0b"):
-            raise self.fail("this is LLVM bitcode, not an object", hint="finish it with: llc -march=bpf -filetype=obj")
+            raise self.fail(
+                "this is LLVM bitcode, not an object",
+                hint="finish it with: llc -march=bpf -filetype=obj",
+            )
         if data[:4] != b"\x7fELF":
             raise self.fail("not an ELF object", hint=compile_hint)
         if len(data) < _HEADER.size:
             raise self.fail("truncated inside the ELF header")
         if data[4] != 2:
-            raise self.fail("a 32-bit ELF file; BPF objects are 64-bit", hint="compile with -target bpf")
+            raise self.fail(
+                "a 32-bit ELF file; BPF objects are 64-bit", hint="compile with -target bpf"
+            )
         if data[5] != 1:
-            raise self.fail("compiled for big-endian BPF, this host is little-endian", hint="compile with -target bpfel")
+            raise self.fail(
+                "compiled for big-endian BPF, this host is little-endian",
+                hint="compile with -target bpfel",
+            )
         header = _HEADER.unpack_from(data)
         machine = header[2]
         if machine not in (EM_BPF, EM_NONE):
             name = _MACHINES.get(machine, f"machine {machine}")
-            raise self.fail(f"compiled for {name}, not for BPF", hint="compile with: clang -target bpf -O2 -g -c")
+            raise self.fail(
+                f"compiled for {name}, not for BPF",
+                hint="compile with: clang -target bpf -O2 -g -c",
+            )
         if header[1] != 1:
             raise self.fail("a linked ELF file, not a relocatable object", hint="compile with -c")
         return header
@@ -146,22 +179,38 @@ class Elf:
             raise self.fail("has no sections")
         if entry_size != _SECTION.size or table + count * entry_size > len(self.data):
             raise self.fail("truncated: the section table lies outside the file")
-        raw = [_SECTION.unpack_from(self.data, table + index * entry_size) for index in range(count)]
+        raw = [
+            _SECTION.unpack_from(self.data, table + index * entry_size) for index in range(count)
+        ]
         if names_index >= count:
             raise self.fail("names a section for section names that does not exist")
         names = self._slice(raw[names_index][4], raw[names_index][5], "the section names")
         return [
-            Section(index, self._string(names, entry[0]), entry[1], entry[2], entry[4], entry[5], entry[6], entry[7], entry[9])
+            Section(
+                index, self._string(names, entry[0]), entry[1], entry[2], entry[4],
+                # What has no type (section 0 above all) has no content, whatever it claims.
+                entry[5] if index and entry[1] else 0,
+                entry[6], entry[7], entry[9],
+            )
             for index, entry in enumerate(raw)
-        ]
+        ]  # fmt: skip
 
     def _check_ranges(self) -> None:
+        in_file = in_memory = 0
         for section in self.sections[1:]:
             if section.type == SHT_NOBITS:
-                if section.size > MAX_OBJECT_SIZE:
+                in_memory += section.size
+                if in_memory > MAX_OBJECT_SIZE:
                     raise self.fail(f"section {escape(section.name)} claims {section.size} bytes")
-            elif section.type and section.offset + section.size > len(self.data):
-                raise self.fail(f"truncated: section {escape(section.name)} ends outside the file")
+            elif section.type:
+                in_file += section.size
+                if section.offset + section.size > len(self.data):
+                    raise self.fail(
+                        f"truncated: section {escape(section.name)} ends outside the file"
+                    )
+        if in_file > len(self.data):
+            # A small file could otherwise stand for terabytes.
+            raise self.fail("its sections overlap: together they are longer than the file")
 
     def _slice(self, offset: int, size: int, what: str) -> bytes:
         if offset + size > len(self.data):
@@ -169,26 +218,40 @@ class Elf:
         return self.data[offset : offset + size]
 
     def _string(self, table: bytes, offset: int) -> str:
-        end = table.find(b"\0", offset)
-        if offset >= len(table) or end < 0:
+        end = table.find(b"\0", offset, offset + MAX_NAME + 1)
+        if offset >= len(table):
             raise self.fail("a name lies outside its string table")
+        if end < 0:
+            raise self.fail(f"a name has no end, or more than {MAX_NAME} bytes")
+        self._names_left -= end - offset
+        if self._names_left < 0:
+            raise self.fail("its names are longer than the file that holds them")
         return table[offset:end].decode(errors="backslashreplace")
 
     def _symbols(self) -> list[Symbol]:
         tables = [section for section in self.sections if section.type == SHT_SYMTAB]
         if not tables:
-            raise self.fail("has no symbol table", hint="do not strip it entirely: llvm-strip -g keeps what is needed")
+            raise self.fail(
+                "has no symbol table",
+                hint="do not strip it entirely: llvm-strip -g keeps what is needed",
+            )
         table = tables[0]
         if table.link >= len(self.sections):
             raise self.fail("the symbol table names a string table that does not exist")
         names = self.content(self.sections[table.link])
+        if table.size > MAX_SYMBOLS * _SYMBOL.size:
+            raise self.fail(
+                f"has {table.size // _SYMBOL.size} symbols; an object may have {MAX_SYMBOLS}"
+            )
         found = []
         for index, entry in enumerate(_SYMBOL.iter_unpack(self._whole(table, _SYMBOL.size))):
             name, info, other, section, value, size = entry
             if section < SHN_LORESERVE and section >= len(self.sections):
                 raise self.fail(f"symbol {index} lies in section {section}, which does not exist")
             text = self._string(names, name)
-            found.append(Symbol(index, text, value, size, section, info & 0xF, info >> 4, other & 3))
+            found.append(
+                Symbol(index, text, value, size, section, info & 0xF, info >> 4, other & 3)
+            )
         return found
 
     def _whole(self, section: Section, entry_size: int) -> bytes:
@@ -200,10 +263,16 @@ class Elf:
     def content(self, section: Section) -> bytes:
         """The bytes of a section; zeros for SHT_NOBITS."""
         if section.flags & SHF_COMPRESSED:
-            raise self.fail(f"section {escape(section.name)} is compressed", hint="compile without -gz")
+            raise self.fail(
+                f"section {escape(section.name)} is compressed", hint="compile without -gz"
+            )
         if section.type == SHT_NOBITS:
             return bytes(section.size)
         return self.data[section.offset : section.offset + section.size]
+
+    def symbols_in(self, section: int) -> list[Symbol]:
+        """The symbols of the section with an index, in the table's order."""
+        return self._by_section.get(section, [])
 
     def section(self, name: str) -> Section | None:
         """The first section of a name."""
@@ -212,15 +281,19 @@ class Elf:
     def relocations(self, target: Section) -> list[Relocation]:
         """Every relocation of a section, in file order."""
         found: list[Relocation] = []
-        for section in self.sections:
-            if section.type not in (SHT_REL, SHT_RELA) or section.info != target.index:
-                continue
+        for section in self._relocating.get(target.number, ()):
             record = _REL if section.type == SHT_REL else _RELA
+            if section.size // record.size > target.size:
+                raise self.fail(f"section {escape(target.name)} has more relocations than bytes")
             for entry in record.iter_unpack(self._whole(section, record.size)):
                 offset, info = entry[0], entry[1]
                 if info >> 32 >= len(self.symbols):
-                    raise self.fail(f"a relocation of {escape(target.name)} names symbol {info >> 32}, which does not exist")
+                    raise self.fail(
+                        f"a relocation of {escape(target.name)} names symbol {info >> 32}, which does not exist"
+                    )
                 if offset >= target.size:
-                    raise self.fail(f"a relocation of {escape(target.name)} lies outside the section")
+                    raise self.fail(
+                        f"a relocation of {escape(target.name)} lies outside the section"
+                    )
                 found.append(Relocation(offset, info & 0xFFFFFFFF, self.symbols[info >> 32]))
         return found

@@ -22,7 +22,9 @@ from netbpf.errors import NetbpfError, NotSupportedError, ObjectError
 from netbpf.text import escape
 
 KCONFIG_MAP = ".kconfig"
-_UNREACHABLE_HELPER = 2002000000  # no helper has this number: the verifier names it if the call is ever reached
+_UNREACHABLE_HELPER = (
+    2002000000  # no helper has this number: the verifier names it if the call is ever reached
+)
 _TRISTATE = {"n": 0, "y": 1, "m": 2}  # enum libbpf_tristate
 
 
@@ -58,7 +60,9 @@ def _unknown(spec: ObjectSpec, ref: ExternRef, program: str) -> ObjectError:
             f"{what}, which is neither in the object nor a kernel function declared with __ksym",
             hint="libc functions do not exist in BPF; write it static inline, or use __builtin_memcpy and the like",
         )
-    return ObjectError(f"{what}, which the object does not define", hint="link its objects together, or define it")
+    return ObjectError(
+        f"{what}, which the object does not define", hint="link its objects together, or define it"
+    )
 
 
 # --- functions and symbols of the kernel ---
@@ -66,32 +70,40 @@ def _unknown(spec: ObjectSpec, ref: ExternRef, program: str) -> ObjectError:
 
 def _kfunc(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
     found = kernel_btf().find(ref.name.partition("___")[0], Kind.FUNC)
-    one = bpf.read(image.insns, ref.index)
+    one = bpf.read(image.insns, ref.at)
     if found:
-        bpf.write(image.insns, ref.index, one._replace(src=bpf.PSEUDO_KFUNC_CALL, off=0, imm=found[0].id))
+        bpf.write(
+            image.insns, ref.at, one._replace(src=bpf.PSEUDO_KFUNC_CALL, off=0, imm=found[0].id)
+        )
     elif ref.weak:
-        bpf.write(image.insns, ref.index, one._replace(src=0, off=0, imm=_UNREACHABLE_HELPER))
+        bpf.write(image.insns, ref.at, one._replace(src=0, off=0, imm=_UNREACHABLE_HELPER))
     else:
-        raise NotSupportedError(f"this kernel has no function {escape(ref.name)}, which {spec.elf.origin} calls")
+        raise NotSupportedError(
+            f"this kernel has no function {escape(ref.name)}, which {spec.elf.origin} calls"
+        )
 
 
 def _ksym(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
     assert spec.btf is not None
     (variable, *_) = spec.btf.find(ref.name, Kind.VAR, Kind.FUNC)
-    one = bpf.read(image.insns, ref.index)
-    typed = variable.kind is Kind.VAR and spec.btf.resolve(variable.size_or_type).kind is not Kind.VOID
+    one = bpf.read(image.insns, ref.at)
+    typed = (
+        variable.kind is Kind.VAR and spec.btf.resolve(variable.size_or_type).kind is not Kind.VOID
+    )
     if typed:
         found = kernel_btf().find(ref.name, Kind.VAR)
         if found:
-            bpf.write(image.insns, ref.index, one._replace(src=bpf.PSEUDO_BTF_ID, imm=found[0].id))
-            bpf.set_imm(image.insns, ref.index + 1, 0)
+            bpf.write(image.insns, ref.at, one._replace(src=bpf.PSEUDO_BTF_ID, imm=found[0].id))
+            bpf.set_imm(image.insns, ref.at + 1, 0)
             return
     address = 0 if typed else _kernel_address(ref.name)
     if not address and not ref.weak:
-        raise NotSupportedError(f"this kernel has no symbol {escape(ref.name)}, which {spec.elf.origin} uses")
-    bpf.write(image.insns, ref.index, one._replace(src=0, imm=0))
-    bpf.set_imm(image.insns, ref.index, address)
-    bpf.set_imm(image.insns, ref.index + 1, address >> 32)
+        raise NotSupportedError(
+            f"this kernel has no symbol {escape(ref.name)}, which {spec.elf.origin} uses"
+        )
+    bpf.write(image.insns, ref.at, one._replace(src=0, imm=0))
+    bpf.set_imm(image.insns, ref.at, address)
+    bpf.set_imm(image.insns, ref.at + 1, address >> 32)
 
 
 def _kernel_address(name: str) -> int:
@@ -120,7 +132,7 @@ def _kconfig(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
     assert content is not None
     value = _config_value(spec.btf, spec.btf.type(variable).size_or_type, ref)
     content[offset : offset + len(value)] = value
-    image.maps.append(MapRef(ref.index, KCONFIG_MAP, offset))
+    image.maps.append(MapRef(ref.at, KCONFIG_MAP, offset))
 
 
 def _config_value(btf: Btf, type_id: int, ref: ExternRef) -> bytes:
@@ -149,7 +161,9 @@ def _config_value(btf: Btf, type_id: int, ref: ExternRef) -> bytes:
             number = int(text, 0)
         return number.to_bytes(size, "little", signed=number < 0)
     except (ValueError, OverflowError):
-        raise ObjectError(f"{name} is {escape(text)} in the kernel's configuration, which its {size}-byte extern cannot hold") from None
+        raise ObjectError(
+            f"{name} is {escape(text)} in the kernel's configuration, which its {size}-byte extern cannot hold"
+        ) from None
 
 
 def kernel_version() -> int:
@@ -169,6 +183,13 @@ def kernel_config() -> dict[str, str]:
         except OSError:
             continue
         text = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        lines = (line.partition("=") for line in text.decode(errors="replace").splitlines() if line.startswith("CONFIG_"))
+        lines = (
+            line.partition("=")
+            for line in text.decode(errors="replace").splitlines()
+            if line.startswith("CONFIG_")
+        )
         return {name: value for name, _, value in lines}
-    raise NetbpfError("the kernel's configuration is not readable", hint="modprobe configs, or install its /boot/config file")
+    raise NetbpfError(
+        "the kernel's configuration is not readable",
+        hint="modprobe configs, or install its /boot/config file",
+    )

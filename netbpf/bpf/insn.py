@@ -27,6 +27,7 @@ class Insn(NamedTuple):
     imm: int = 0
 
     def pack(self) -> bytes:
+        """Its 8 bytes."""
         return _FORMAT.pack(self.code, self.src << 4 | self.dst, self.off, self.imm)
 
 

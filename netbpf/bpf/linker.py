@@ -24,21 +24,23 @@ from netbpf.bpf.object import Function, ObjectSpec
 from netbpf.errors import ObjectError
 from netbpf.text import escape
 
-MAX_FUNCTIONS = 4096  # the verifier takes 256 (BPF_MAX_SUBPROGS); the rest of the room is for its own message
+MAX_FUNCTIONS = (
+    4096  # the verifier takes 256 (BPF_MAX_SUBPROGS); the rest of the room is for its own message
+)
 
 
 class MapRef(NamedTuple):
-    """Instruction ``index`` names a map; with ``offset`` it wants the address of that byte of its value."""
+    """The instruction at ``at`` names a map; with ``offset`` it wants the address of that byte of its value."""
 
-    index: int
+    at: int
     map: str
     offset: int | None
 
 
 class ExternRef(NamedTuple):
-    """Instruction ``index`` names something the kernel has: a kfunc to call, a ksym, or a .kconfig variable."""
+    """The instruction at ``at`` names something the kernel has: a kfunc to call, a ksym, or a .kconfig variable."""
 
-    index: int
+    at: int
     name: str
     call: bool
     weak: bool
@@ -47,7 +49,7 @@ class ExternRef(NamedTuple):
 class Line(NamedTuple):
     """Source position of an instruction: offsets into the BTF strings, and line << 10 | column."""
 
-    index: int
+    at: int
     file_off: int
     text_off: int
     line_col: int
@@ -56,7 +58,7 @@ class Line(NamedTuple):
 class Placed(NamedTuple):
     """A function within the image: at which instruction, of what BTF type (0: none known)."""
 
-    index: int
+    at: int
     function: Function
     type_id: int
 
@@ -83,13 +85,17 @@ class _Linker:
         self.spec = spec
         self.image = Image()
         self.placed: dict[tuple[int, int], int] = {}
-        self.by_start = {(function.section, function.start): function for function in spec.functions}
+        self.by_start = {
+            (function.section, function.start): function for function in spec.functions
+        }
         self.by_section: dict[int, list[MapSpec]] = {}
         for one in spec.maps.values():
             self.by_section.setdefault(one.section, []).append(one)
         self.relocations: dict[int, dict[int, Relocation]] = {}
 
-    def fail(self, function: Function, index: int, why: str, hint: str | None = None) -> ObjectError:
+    def fail(
+        self, function: Function, index: int, why: str, hint: str | None = None
+    ) -> ObjectError:
         where = f"instruction {index} of {escape(function.name)}"
         return ObjectError(f"{self.spec.elf.origin}: {where}: {why}", hint=hint)
 
@@ -122,7 +128,9 @@ class _Linker:
                 self.image.lines.append(Line(index, line.file_off, line.text_off, line.line_col))
         for relo in ext.relocations.get(section, ()):
             if function.start <= relo.insn_offset < end:
-                self.image.relocations.append((base + (relo.insn_offset - function.start) // bpf.SIZE, relo))
+                self.image.relocations.append(
+                    (base + (relo.insn_offset - function.start) // bpf.SIZE, relo)
+                )
 
     def _section_relocations(self, section: int) -> dict[int, Relocation]:
         if section not in self.relocations:
@@ -142,7 +150,9 @@ class _Linker:
                 self._call(function, index, at, one, relocation)
             elif one.code == bpf.LD_IMM64:
                 if index + 1 >= count:
-                    raise self.fail(function, index, "a 64-bit load is cut off by the end of the function")
+                    raise self.fail(
+                        function, index, "a 64-bit load is cut off by the end of the function"
+                    )
                 if relocation:
                     self._load(function, index, at, one, relocation)
                 index += 1
@@ -150,7 +160,9 @@ class _Linker:
                 self._other(function, index, at, one, relocation)
             index += 1
 
-    def _call(self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation | None) -> None:
+    def _call(
+        self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation | None
+    ) -> None:
         if relocation is None:
             target = (function.section, function.start + (index + one.imm + 1) * bpf.SIZE)
         else:
@@ -162,21 +174,29 @@ class _Linker:
             target = (symbol.section, symbol.value + (one.imm + 1) * bpf.SIZE)
         callee = self.by_start.get(target)
         if callee is None:
-            raise self.fail(function, index, "calls into the middle of nowhere: no function begins there")
+            raise self.fail(
+                function, index, "calls into the middle of nowhere: no function begins there"
+            )
         bpf.set_imm(self.image.insns, at, self.place(callee) - at - 1)
 
-    def _load(self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation) -> None:
+    def _load(
+        self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation
+    ) -> None:
         symbol = relocation.symbol
         if symbol.section == SHN_UNDEF:
             self._extern(at, symbol, call=False)
             return
         if symbol.section in (SHN_ABS, SHN_COMMON):
-            raise self.fail(function, index, f"refers to {escape(symbol.name)}, which lies in no section")
+            raise self.fail(
+                function, index, f"refers to {escape(symbol.name)}, which lies in no section"
+            )
         section = self.spec.elf.sections[symbol.section]
         if section.executable:
             callee = self.by_start.get((symbol.section, symbol.value + one.imm))
             if callee is None:
-                raise self.fail(function, index, "takes the address of something that is no function")
+                raise self.fail(
+                    function, index, "takes the address of something that is no function"
+                )
             write = one._replace(src=bpf.PSEUDO_FUNC, imm=self.place(callee) - at - 1)
             bpf.write(self.image.insns, at, write)
             return
@@ -187,7 +207,11 @@ class _Linker:
         if len(maps) == 1 and maps[0].is_data:
             offset = symbol.value + one.imm
             if not 0 <= offset < max(maps[0].value_size, 1):
-                raise self.fail(function, index, f"refers to byte {offset} of {escape(maps[0].name)}, outside of it")
+                raise self.fail(
+                    function,
+                    index,
+                    f"refers to byte {offset} of {escape(maps[0].name)}, outside of it",
+                )
             self.image.maps.append(MapRef(at, maps[0].name, offset))
             return
         # A static legacy map is named by its section plus an offset in the instruction.
@@ -196,20 +220,28 @@ class _Linker:
         if found is None:
             section = escape(self.spec.elf.sections[symbol.section].name)
             name = escape(symbol.name or section)
-            raise self.fail(function, index, f"refers to {name} in section {section}, which is neither map nor variable")
+            raise self.fail(
+                function,
+                index,
+                f"refers to {name} in section {section}, which is neither map nor variable",
+            )
         self.image.maps.append(MapRef(at, found.name, None))
 
     def _extern(self, at: int, symbol: Symbol, *, call: bool) -> None:
         self.image.externs.append(ExternRef(at, symbol.name, call, symbol.binding == STB_WEAK))
 
-    def _other(self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation) -> None:
+    def _other(
+        self, function: Function, index: int, at: int, one: bpf.Insn, relocation: Relocation
+    ) -> None:
         name = escape(relocation.symbol.name)
         if one.code == bpf.CALL and relocation.symbol.section == SHN_UNDEF:
             raise self.fail(
                 function, index, f"calls {name}, which BPF does not have",
                 hint="libc functions do not exist in BPF; use __builtin_memcpy and the like, or write it static inline",
             )  # fmt: skip
-        raise self.fail(function, index, f"a relocation against {name} in an instruction that cannot take one")
+        raise self.fail(
+            function, index, f"a relocation against {name} in an instruction that cannot take one"
+        )
 
 
 def link(spec: ObjectSpec, function: Function) -> Image:

@@ -41,7 +41,9 @@ class Loaded:
 
     def close(self) -> None:
         """Let go of everything; what is attached or pinned stays in the kernel."""
-        for one in (self.program, *self.maps.values(), *self.siblings.values()):
+        for program in (self.program, *self.siblings.values()):
+            program.close()
+        for one in self.maps.values():
             one.close()
 
     def __enter__(self) -> Self:
@@ -77,9 +79,20 @@ def load(
 
 class _Loader:
     def __init__(
-        self, spec: ObjectSpec, hook: Hook, reuse: Mapping[str, Map], kernel_btf: Path | None, undo: ExitStack
+        self,
+        spec: ObjectSpec,
+        hook: Hook,
+        reuse: Mapping[str, Map],
+        kernel_btf: Path | None,
+        undo: ExitStack,
     ) -> None:
-        self.spec, self.hook, self.reuse, self.kernel_btf, self.undo = spec, hook, reuse, kernel_btf, undo
+        self.spec, self.hook, self.reuse, self.kernel_btf, self.undo = (
+            spec,
+            hook,
+            reuse,
+            kernel_btf,
+            undo,
+        )
         self.maps: dict[str, Map] = {}
         self.siblings: dict[str, Program] = {}
         self.prefix = Path(spec.path).name.split(".")[0]
@@ -141,12 +154,16 @@ class _Loader:
     def _slot(self, name: str, target: str) -> int:
         if self.spec.maps[name].type != MapType.PROG_ARRAY:
             if target not in self.spec.maps:
-                raise ObjectError(f"map {escape(name)} is initialised with {escape(target)}, which is no map")
+                raise ObjectError(
+                    f"map {escape(name)} is initialised with {escape(target)}, which is no map"
+                )
             return self._map(target).fd.fileno()
         if target not in self.siblings:
             spec = next((one for one in self.spec.programs if one.name == target), None)
             if spec is None:
-                raise ObjectError(f"map {escape(name)} is initialised with {escape(target)}, which is no program")
+                raise ObjectError(
+                    f"map {escape(name)} is initialised with {escape(target)}, which is no program"
+                )
             self.siblings[target] = self._program(spec)
         return self.siblings[target].fd.fileno()
 
@@ -159,7 +176,7 @@ class _Loader:
         if image.externs:
             self._resolve_externs(image, program)
         for ref in image.maps:
-            self._patch_map(image, ref.index, self._map(ref.map).fd.fileno(), ref.offset)
+            self._patch_map(image, ref.at, self._map(ref.map).fd.fileno(), ref.offset)
         fd = self._load(program, self._request(image, program))
         self.undo.callback(fd.close)
         return Program(fd)
@@ -195,7 +212,7 @@ class _Loader:
             flags=declared.flags & ProgFlag.XDP_HAS_FRAGS if xdp else 0,
             btf_fd=self.btf.fileno() if typed and self.btf else 0,
             func_info=b"".join(
-                one.index.to_bytes(4, "little") + one.type_id.to_bytes(4, "little") for one in image.functions
+                one.at.to_bytes(4, "little") + one.type_id.to_bytes(4, "little") for one in image.functions
             ) if typed else b"",
             line_info=b"".join(
                 b"".join(word.to_bytes(4, "little") for word in line) for line in sorted(image.lines)
@@ -228,23 +245,31 @@ class _Loader:
             result = sys_bpf.prog_load(request, log_size=log_size)
         return result
 
-    def _rejected(self, program: ProgramSpec, request: sys_bpf.ProgLoad, number: int, log: str) -> NetbpfError:
+    def _rejected(
+        self, program: ProgramSpec, request: sys_bpf.ProgLoad, number: int, log: str
+    ) -> NetbpfError:
         name = f"program {escape(program.name)} of {self.spec.elf.origin}"
         words = rejection.reason(log)
         if words:
             source = rejection.last_source(log)
             at = f" (at {escape(source)})" if source else ""
             return VerifierError(
-                f"the verifier rejects {name}: {escape(words)}{at}", log=log, hint="-v shows the whole verifier log"
+                f"the verifier rejects {name}: {escape(words)}{at}",
+                log=log,
+                hint="-v shows the whole verifier log",
             )
         cause = KernelError("BPF_PROG_LOAD", number)
         if number == errno.EPERM:
             needed = [Capability.BPF, Capability.NET_ADMIN]
             return permission_error(f"load {name}", *needed)
         if number == errno.E2BIG:
-            return VerifierError(f"{name} is too large: {len(request.insns) // bpf.SIZE} instructions", log=log)
+            return VerifierError(
+                f"{name} is too large: {len(request.insns) // bpf.SIZE} instructions", log=log
+            )
         if number == errno.EINVAL and request.flags & ProgFlag.XDP_HAS_FRAGS:
-            return NotSupportedError(f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)")
+            return NotSupportedError(
+                f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)"
+            )
         return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log)
 
 

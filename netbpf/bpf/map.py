@@ -49,7 +49,9 @@ class Map:
             if error.errno == errno.ENOENT:
                 raise NetbpfError(f"map {number} does not exist any more") from None
             if error.errno == errno.EPERM:
-                raise permission_error(f"open map {number}", Capability.BPF, Capability.SYS_ADMIN) from None
+                raise permission_error(
+                    f"open map {number}", Capability.BPF, Capability.SYS_ADMIN
+                ) from None
             raise
         try:
             return cls(fd)
@@ -58,6 +60,7 @@ class Map:
             raise
 
     def close(self) -> None:
+        """Let go of it."""
         self.fd.close()
 
     def __enter__(self) -> Self:
@@ -70,6 +73,7 @@ class Map:
 
     @property
     def per_cpu(self) -> bool:
+        """Whether every CPU has a value of its own."""
         return self.info.type in PER_CPU_MAPS
 
     @property
@@ -127,33 +131,48 @@ class Map:
         if error.errno == errno.E2BIG:
             if info.type in ARRAY_MAPS:
                 index = int.from_bytes(key, "little")
-                return ObjectError(f"map {name} has {info.max_entries} entries; index {index} is behind its end")
-            return NetbpfError(f"map {name} is full ({info.max_entries} of {info.max_entries} entries)")
+                return ObjectError(
+                    f"map {name} has {info.max_entries} entries; index {index} is behind its end"
+                )
+            return NetbpfError(
+                f"map {name} is full ({info.max_entries} of {info.max_entries} entries)"
+            )
         if error.errno in (errno.EPERM, errno.EACCES):
             if self.frozen:
-                return NotSupportedError(f"map {name} is frozen: user space cannot write to it any more")
+                return NotSupportedError(
+                    f"map {name} is frozen: user space cannot write to it any more"
+                )
             return permission_error(f"write to map {name}", Capability.BPF)
         return error
 
-    def entries(self, limit: int | None = None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
+    def entries(
+        self, limit: int | None = None
+    ) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
         """Raw keys and values, at most ``limit`` of them; in batches where the kernel can (Linux 5.6).
 
         Entries that come and go meanwhile may be missed or seen; no entry that stays is missed.
         """
         if not self.readable:
             return
-        if self.info.type in HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE} and self.info.type != MapType.PROG_ARRAY:
+        if (
+            self.info.type in HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE}
+            and self.info.type != MapType.PROG_ARRAY
+        ):
             yield from self._batched(limit)
         else:
             yield from self._walked(limit)
 
-    def _batched(self, limit: int | None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
+    def _batched(
+        self, limit: int | None
+    ) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
         key_size, value_size = self.info.key_size, self.entry_size
         size = min(_BATCH if limit is None else max(limit, 64), max(self.info.max_entries, 1))
         cursor, left = None, limit
         while left is None or left > 0:
             try:
-                batch = sys_bpf.map_lookup_batch(self.fd.fileno(), cursor, size, key_size, value_size)
+                batch = sys_bpf.map_lookup_batch(
+                    self.fd.fileno(), cursor, size, key_size, value_size
+                )
             except KernelError as error:
                 if error.errno == errno.ENOSPC:  # one bucket holds more than fits
                     size *= 2
@@ -162,12 +181,12 @@ class Map:
                     yield from self._walked(limit)
                     return
                 raise
-            for index in range(batch.count if left is None else min(batch.count, left)):
+            for index in range(batch.length if left is None else min(batch.length, left)):
                 yield (
                     batch.keys[index * key_size : (index + 1) * key_size],
                     batch.values[index * value_size : (index + 1) * value_size],
                 )
-            left = None if left is None else left - batch.count
+            left = None if left is None else left - batch.length
             if batch.cursor is None:
                 return
             cursor = batch.cursor

@@ -48,11 +48,12 @@ class MapSpec:
 
     @property
     def read_only(self) -> bool:
+        """Whether its variables are frozen before the program loads."""
         return self.is_data and bool(self.flags & MapFlag.RDONLY_PROG)
 
 
 def data_section_kind(section: Section) -> str | None:
-    """".bss", ".data" or ".rodata" for a section of global variables (``.data.custom`` too), else None."""
+    """ ".bss", ".data" or ".rodata" for a section of global variables (``.data.custom`` too), else None."""
     for kind in (".rodata", ".data", ".bss"):
         if section.name == kind or section.name.startswith(kind + "."):
             return kind
@@ -82,11 +83,13 @@ def collect_maps(elf: Elf, btf: Btf | None) -> dict[str, MapSpec]:
 
 def _data_map(elf: Elf, section: Section, kind: str, btf: Btf | None) -> MapSpec:
     flags = MapFlag.MMAPABLE | (MapFlag.RDONLY_PROG if kind == ".rodata" else 0)
-    content = bytearray(section.size) if section.type == SHT_NOBITS else bytearray(elf.content(section))
+    content = (
+        bytearray(section.size) if section.type == SHT_NOBITS else bytearray(elf.content(section))
+    )
     types = btf.find(section.name, Kind.DATASEC) if btf else []
     return MapSpec(
         section.name, MapType.ARRAY, 4, section.size, 1, flags,
-        value_type_id=types[0].id if types else 0, section=section.index, initial=content,
+        value_type_id=types[0].id if types else 0, section=section.number, initial=content,
     )  # fmt: skip
 
 
@@ -98,7 +101,11 @@ _DEF_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags")
 def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
     content = elf.content(section)
     symbols = sorted(
-        (s for s in elf.symbols if s.section == section.index and s.type not in (STT_SECTION, STT_FUNC) and s.name),
+        (
+            s
+            for s in elf.symbols
+            if s.section == section.number and s.type not in (STT_SECTION, STT_FUNC) and s.name
+        ),
         key=lambda symbol: symbol.value,
     )
     if not symbols:
@@ -108,9 +115,14 @@ def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
     for symbol, start, end in zip(symbols, starts, starts[1:], strict=False):
         words = (end - start) // 4
         if words < len(_DEF_FIELDS) or end > len(content):
-            raise elf.fail(f"map {escape(symbol.name)} has a definition of {end - start} bytes, at least 20 are needed")
+            raise elf.fail(
+                f"map {escape(symbol.name)} has a definition of {end - start} bytes, at least 20 are needed"
+            )
         values = struct.unpack_from(f"<{words}I", content, start)
-        spec = MapSpec(symbol.name, *values[:5], section=section.index, offset=start)
+        kind, key_size, value_size, max_entries, flags = values[:5]
+        spec = MapSpec(
+            symbol.name, kind, key_size, value_size, max_entries, flags, section=section.number, offset=start
+        )  # fmt: skip
         # struct bpf_elf_map goes on with id, pinning, inner_id, inner_idx; bpf_map_def variants with zeros.
         if words >= 7:
             spec.pinning = values[6]
@@ -127,18 +139,23 @@ def _btf_maps(elf: Elf, section: Section, btf: Btf | None) -> list[MapSpec]:
     sections = btf.find(".maps", Kind.DATASEC)
     if not sections:
         raise elf.fail("has a .maps section that its BTF does not describe", hint="compile with -g")
-    offsets = {symbol.name: symbol.value for symbol in elf.symbols if symbol.section == section.index}
+    offsets = {
+        symbol.name: symbol.value for symbol in elf.symbols if symbol.section == section.number
+    }
     found = []
     for entry in btf.section_vars(sections[0]):
         variable = btf.type(entry.type_id)
         if variable.kind is not Kind.VAR:
             raise elf.fail("its .maps section holds something that is no variable")
         if btf.linkage(variable) == 0:
-            raise elf.fail(f"map {escape(variable.name)} is static", hint="remove 'static' from the map's definition")
+            raise elf.fail(
+                f"map {escape(variable.name)} is static",
+                hint="remove 'static' from the map's definition",
+            )
         if variable.name not in offsets:
             raise elf.fail(f"map {escape(variable.name)} has no symbol")
         spec = _Definition(elf, btf, variable.name).read(variable.size_or_type)
-        spec.section, spec.offset = section.index, offsets[variable.name]
+        spec.section, spec.offset = section.number, offsets[variable.name]
         found.append(spec)
     return found
 
@@ -160,16 +177,31 @@ class _Definition:
         spec = MapSpec(self.name, MapType.UNSPEC)
         for member in btf.members(definition):
             match member.name:
-                case "type" | "max_entries" | "map_flags" | "numa_node" | "key_size" | "value_size" | "map_extra":
+                case (
+                    "type"
+                    | "max_entries"
+                    | "map_flags"
+                    | "numa_node"
+                    | "key_size"
+                    | "value_size"
+                    | "map_extra"
+                ):
                     number = self._number(member.name, member.type_id)
                     attribute = "flags" if member.name == "map_flags" else member.name
-                    if attribute in ("key_size", "value_size") and getattr(spec, attribute) not in (0, number):
+                    if attribute in ("key_size", "value_size") and getattr(spec, attribute) not in (
+                        0,
+                        number,
+                    ):
                         raise self.fail(f"{attribute} {number} contradicts the size of its type")
                     setattr(spec, attribute, number)
                 case "key":
-                    spec.key_type_id, spec.key_size = self._type(member.type_id, "key", spec.key_size)
+                    spec.key_type_id, spec.key_size = self._type(
+                        member.type_id, "key", spec.key_size
+                    )
                 case "value":
-                    spec.value_type_id, spec.value_size = self._type(member.type_id, "value", spec.value_size)
+                    spec.value_type_id, spec.value_size = self._type(
+                        member.type_id, "value", spec.value_size
+                    )
                 case "values":
                     self._values(spec, member.type_id, inner)
                 case "pinning":
@@ -185,7 +217,10 @@ class _Definition:
     def _pointee(self, what: str, type_id: int) -> BtfType:
         pointer = self.btf.resolve(type_id)
         if pointer.kind is not Kind.PTR:
-            raise self.fail(f"field {what} of its definition is not a pointer", hint="use the __uint and __type macros")
+            raise self.fail(
+                f"field {what} of its definition is not a pointer",
+                hint="use the __uint and __type macros",
+            )
         return self.btf.resolve(pointer.size_or_type)
 
     def _number(self, what: str, type_id: int) -> int:
@@ -198,13 +233,17 @@ class _Definition:
         if target.kind in (Kind.ENUM, Kind.ENUM64) and target.vlen == 1:
             return self.btf.enumerators(target)[0][1]
         if target.kind is not Kind.ARRAY:
-            raise self.fail(f"field {what} of its definition is no number", hint="use the __uint macro")
+            raise self.fail(
+                f"field {what} of its definition is no number", hint="use the __uint macro"
+            )
         return self.btf.array(target).count
 
     def _type(self, type_id: int, what: str, size: int) -> tuple[int, int]:
         pointer = self.btf.resolve(type_id)
         if pointer.kind is not Kind.PTR:
-            raise self.fail(f"field {what} of its definition is not a pointer", hint="use the __type macro")
+            raise self.fail(
+                f"field {what} of its definition is not a pointer", hint="use the __type macro"
+            )
         found = self.btf.size(pointer.size_or_type)
         if size not in (0, found):
             raise self.fail(f"{what}_size {size} contradicts its {what} type of {found} bytes")
@@ -215,7 +254,9 @@ class _Definition:
             raise self.fail("maps nest one level deep only")
         array = self.btf.resolve(type_id)
         if array.kind is not Kind.ARRAY:
-            raise self.fail("field values of its definition is not an array", hint="use the __array macro")
+            raise self.fail(
+                "field values of its definition is not an array", hint="use the __array macro"
+            )
         target = self._pointee("values", self.btf.array(array).type_id)
         spec.value_size = 4
         if target.kind is Kind.STRUCT:
@@ -230,10 +271,19 @@ def fill_slots(elf: Elf, maps: dict[str, MapSpec], btf: Btf | None) -> None:
     section = elf.section(".maps")
     if section is None or btf is None:
         return
-    owners = sorted((m for m in maps.values() if m.section == section.index), key=lambda spec: spec.offset)
+    owners = sorted(
+        (m for m in maps.values() if m.section == section.number), key=lambda spec: spec.offset
+    )
     for relocation in elf.relocations(section):
         owner = next((m for m in reversed(owners) if m.offset <= relocation.offset), None)
-        size = next((s.size for s in elf.symbols if owner and s.section == section.index and s.name == owner.name), 0)
+        size = next(
+            (
+                s.size
+                for s in elf.symbols
+                if owner and s.section == section.number and s.name == owner.name
+            ),
+            0,
+        )
         if owner is None or relocation.offset >= owner.offset + size or not relocation.symbol.name:
             raise elf.fail("a static initialiser in .maps belongs to no map")
         # `values` is the definition's last member: a flexible array of pointers that ends with the symbol.

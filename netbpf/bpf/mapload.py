@@ -94,15 +94,21 @@ def _explain(spec: MapSpec, error: KernelError) -> NetbpfError:
         kind = MapType(spec.type).name.lower()
     except ValueError:
         return ObjectError(f"map {name} has the unknown type {spec.type}")
-    sizes = f"keys of {spec.key_size}, values of {spec.value_size} bytes, {spec.max_entries} entries"
-    if error.errno == errno.EINVAL and spec.max_entries == 0 and spec.type not in (MapType.RINGBUF,):
-        return ObjectError(f"map {name} ({kind}) has max_entries 0", hint="give it a size in its definition")
+    sizes = (
+        f"keys of {spec.key_size}, values of {spec.value_size} bytes, {spec.max_entries} entries"
+    )
+    if error.errno == errno.EINVAL and spec.max_entries == 0 and spec.type != MapType.RINGBUF:
+        return ObjectError(
+            f"map {name} ({kind}) has max_entries 0", hint="give it a size in its definition"
+        )
     if error.errno == errno.E2BIG:
         return ObjectError(f"map {name} ({kind}) is too large for the kernel: {sizes}")
     if error.errno == errno.ENOMEM:
         return NetbpfError(f"no memory for map {name} ({kind}): {sizes}")
     if error.errno == errno.EINVAL:
-        return ObjectError(f"the kernel refuses map {name} ({kind}): {sizes}, flags {spec.flags:#x}")
+        return ObjectError(
+            f"the kernel refuses map {name} ({kind}): {sizes}, flags {spec.flags:#x}"
+        )
     if error.errno in (errno.EOPNOTSUPP, 524):
         return NotSupportedError(f"this kernel has no maps of type {kind}, which map {name} needs")
     return error

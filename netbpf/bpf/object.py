@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class ObjectSpec:
         self.license = self._license()
         self.btf = self._btf()
         self.ext = self._ext()
+        self._func_types = self._types_of_functions()
         self.functions = self._functions()
         self.maps: dict[str, MapSpec] = collect_maps(self.elf, self.btf)
         fill_slots(self.elf, self.maps, self.btf)
@@ -86,7 +88,10 @@ class ObjectSpec:
             return ""
         content = self.elf.content(section)
         if b"\0" not in content:
-            raise self.elf.fail("its license is not closed by a NUL byte", hint='write: char _license[] SEC("license") = "GPL";')
+            raise self.elf.fail(
+                "its license is not closed by a NUL byte",
+                hint='write: char _license[] SEC("license") = "GPL";',
+            )
         return content[: content.index(b"\0")].decode(errors="backslashreplace")
 
     def _btf(self) -> Btf | None:
@@ -99,7 +104,9 @@ class ObjectSpec:
             for symbol in self.elf.symbols
             if SHN_UNDEF < symbol.section < len(self.elf.sections)
         }
-        return fix_sections(self.elf.content(section), sizes.get, lambda name, symbol: offsets.get((name, symbol)))
+        return fix_sections(
+            self.elf.content(section), sizes.get, lambda name, symbol: offsets.get((name, symbol))
+        )
 
     def _ext(self) -> BtfExt | None:
         section = self.elf.section(".BTF.ext")
@@ -115,45 +122,65 @@ class ObjectSpec:
         return found
 
     def _functions_in(self, section: Section) -> list[Function]:
-        inside = [symbol for symbol in self.elf.symbols if symbol.section == section.index]
+        inside = self.elf.symbols_in(section.number)
         functions = [symbol for symbol in inside if symbol.type == STT_FUNC]
         if not functions:
             # clang before 9 gave functions no type; their sizes are missing too.
-            functions = [s for s in inside if s.type == STT_NOTYPE and s.binding != STB_LOCAL and s.name]
+            functions = [
+                s for s in inside if s.type == STT_NOTYPE and s.binding != STB_LOCAL and s.name
+            ]
         starts = sorted({symbol.value for symbol in functions}) + [section.size]
         found = []
         for symbol in sorted(functions, key=lambda one: one.value):
-            size = symbol.size or starts[starts.index(symbol.value) + 1] - symbol.value
+            size = (
+                symbol.size
+                or starts[bisect_right(starts, symbol.value, hi=len(starts) - 1)] - symbol.value
+            )
             name = escape(symbol.name)
-            if symbol.value % INSN_SIZE or size % INSN_SIZE or size == 0:
-                raise self.elf.fail(f"function {name} has {size} bytes at offset {symbol.value}: not whole instructions")
             if symbol.value + size > section.size:
-                raise self.elf.fail(f"function {name} ends outside its section {escape(section.name)}")
+                raise self.elf.fail(
+                    f"function {name} ends outside its section {escape(section.name)}"
+                )
+            if size <= 0:
+                raise self.elf.fail(f"function {name} has no instructions")
+            if symbol.value % INSN_SIZE or size % INSN_SIZE:
+                raise self.elf.fail(
+                    f"function {name} has {size} bytes at offset {symbol.value}: not whole instructions"
+                )
             found.append(
                 Function(
-                    symbol.name, section.index, symbol.value, size,
+                    symbol.name, section.number, symbol.value, size,
                     static=symbol.binding == STB_LOCAL, hidden=symbol.visibility in (STV_HIDDEN, STV_INTERNAL),
                 )
             )  # fmt: skip
         return found
 
     def _programs(self) -> list[ProgramSpec]:
-        names = {section.index: section.name for section in self.elf.sections}
+        names = {section.number: section.name for section in self.elf.sections}
+        # Functions of .text are subprograms, and so are static ones, unless there is nothing else.
         outside_text = [f for f in self.functions if names[f.section] != ".text"]
+        outside = [f for f in outside_text if not f.static]
         programs = []
-        # Functions of .text are subprograms, unless there is nothing else.
-        for function in outside_text or self.functions:
+        for function in outside or outside_text or self.functions:
             section = names[function.section]
             kind = declared(section, self.btf, self.func_type_id(function))
             programs.append(ProgramSpec(function.name, section, function, kind))
         return programs
 
+    def _types_of_functions(self) -> dict[tuple[int, int], int]:
+        if self.ext is None:
+            return {}
+        funcs = self.ext.funcs
+        return {
+            (section.number, offset): type_id
+            for section in self.elf.sections
+            if section.executable
+            for offset, type_id in funcs.get(section.name, ())
+        }
+
     def func_type_id(self, function: Function) -> int | None:
         """The BTF id of a function's FUNC type, or None without .BTF.ext."""
-        if self.ext is None:
-            return None
-        records = self.ext.funcs.get(self.elf.sections[function.section].name, ())
-        return next((type_id for offset, type_id in records if offset == function.start), None)
+        return self._func_types.get((function.section, function.start))
 
     # --- choosing ---
 
@@ -161,7 +188,10 @@ class ObjectSpec:
         """The program meant for a hook: the one named, or the only one that fits. ObjectError otherwise."""
         origin = self.elf.origin
         if not self.programs:
-            raise ObjectError(f"{origin} holds no program", hint='give a function a section: SEC("xdp") or SEC("tc")')
+            raise ObjectError(
+                f"{origin} holds no program",
+                hint='give a function a section: SEC("xdp") or SEC("tc")',
+            )
         if name is not None:
             return self._named(hook, name)
         fitting = [program for program in self.programs if fits(program.declared, hook)]
@@ -178,20 +208,30 @@ class ObjectSpec:
             return fitting[0]
         if not fitting:
             kinds = ", ".join(f"{escape(p.name)} ({_kind(p)})" for p in self.programs[:8])
-            raise ObjectError(f"{origin} holds no program for {hook}: {kinds}", hint=_other_hook(self.programs))
+            raise ObjectError(
+                f"{origin} holds no program for {hook}: {kinds}", hint=_other_hook(self.programs)
+            )
         names = ", ".join(f"{escape(p.name)} (section {escape(p.section)})" for p in fitting[:20])
         more = f" and {len(fitting) - 20} more" if len(fitting) > 20 else ""
-        raise ObjectError(f"{origin} holds {len(fitting)} programs that fit {hook}: {names}{more}", hint="choose one with -n NAME")
+        raise ObjectError(
+            f"{origin} holds {len(fitting)} programs that fit {hook}: {names}{more}",
+            hint="choose one with -n NAME",
+        )
 
     def _named(self, hook: Hook, name: str) -> ProgramSpec:
-        found = [p for p in self.programs if p.name == name] or [p for p in self.programs if p.section == name]
+        found = [p for p in self.programs if p.name == name] or [
+            p for p in self.programs if p.section == name
+        ]
         if not found:
             raise ObjectError(
                 f"{self.elf.origin} holds no program {escape(name)!r}",
                 hint=did_you_mean(name, (p.name for p in self.programs), "its programs are"),
             )
         if len(found) > 1:
-            raise ObjectError(f"{self.elf.origin} holds {len(found)} programs {escape(name)!r}", hint="choose by function name")
+            raise ObjectError(
+                f"{self.elf.origin} holds {len(found)} programs {escape(name)!r}",
+                hint="choose by function name",
+            )
         if not fits(found[0].declared, hook):
             raise ObjectError(
                 f"{escape(name)} is a {_kind(found[0])} program; {hook} runs {_hook_kind(hook)} programs",

@@ -28,7 +28,9 @@ class Program:
             if error.errno == errno.ENOENT:
                 raise NetbpfError(f"program {number} does not exist any more") from None
             if error.errno == errno.EPERM:
-                raise permission_error(f"open program {number}", Capability.BPF, Capability.SYS_ADMIN) from None
+                raise permission_error(
+                    f"open program {number}", Capability.BPF, Capability.SYS_ADMIN
+                ) from None
             raise
         try:
             return cls(fd)
@@ -42,6 +44,7 @@ class Program:
         return self.info
 
     def close(self) -> None:
+        """Let go of it; what is attached stays."""
         self.fd.close()
 
     def __enter__(self) -> Self:

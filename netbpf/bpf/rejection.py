@@ -2,9 +2,13 @@
 
 import re
 
-_STATISTICS = re.compile(r"^(processed \d+ insns|verification time|stack depth|max_states_per_insn|mark_precise|peak_states)")
+_STATISTICS = re.compile(
+    r"^(processed \d+ insns|verification time|stack depth|max_states_per_insn|mark_precise|peak_states)"
+)
 _SOURCE = re.compile(r"^; (?P<text>.*?)(?: @ (?P<file>[^@]*):(?P<line>\d+))?$")
-_STATE = re.compile(r"^(\d+: \(|from \d+|R\d+[_=(]|\s*$|func#|arg#|Live regs|-- BEGIN|-- END|Global function|Func#|Validating|\d+: R)")
+_STATE = re.compile(
+    r"^(\d+: \(|from \d+|R\d+[_=(]|\s*$|func#|arg#|Live regs|-- BEGIN|-- END|Global function|Func#|Validating|\d+: R)"
+)
 
 
 def reason(log: str) -> str:
@@ -28,5 +32,7 @@ def last_source(log: str) -> str:
 
 def tail(log: str, lines: int = 12) -> list[str]:
     """The last lines before the statistics: what to show when nothing better is known."""
-    kept = [line.rstrip() for line in log.splitlines() if line.strip() and not _STATISTICS.match(line)]
+    kept = [
+        line.rstrip() for line in log.splitlines() if line.strip() and not _STATISTICS.match(line)
+    ]
     return kept[-lines:]

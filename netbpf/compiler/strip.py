@@ -35,7 +35,7 @@ def strip_debug(data: bytes) -> bytes:
     sections = {0: 0}
     for section in kept:
         content = b"" if section.type == SHT_NOBITS else elf.content(section)
-        sections[section.index] = writer.section(
+        sections[section.number] = writer.section(
             section.name,
             content,
             section.flags,
@@ -49,7 +49,7 @@ def strip_debug(data: bytes) -> bytes:
             continue
         # Clang 14 to 18 leave section symbols nameless, later ones name them: names say nothing here.
         name = "" if symbol.type == STT_SECTION else symbol.name
-        symbols[symbol.index] = writer.symbol(
+        symbols[symbol.number] = writer.symbol(
             name,
             sections[symbol.section],
             symbol.value,
@@ -60,13 +60,13 @@ def strip_debug(data: bytes) -> bytes:
         )
     for section in kept:
         for relocation in elf.relocations(section):
-            if relocation.symbol.index not in symbols:
+            if relocation.symbol.number not in symbols:
                 return data
             writer.relocate(
-                sections[section.index],
+                sections[section.number],
                 relocation.offset,
                 relocation.type,
-                symbols[relocation.symbol.index],
+                symbols[relocation.symbol.number],
             )
     return writer.build()
 

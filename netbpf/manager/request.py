@@ -35,7 +35,7 @@ class AttachRequest:
     link: bool = False
     atomic: bool = False
     priority: int | None = None
-    compiler: Options = Options()
+    compiler: Options = field(default_factory=Options)
     kernel_btf: Path | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 

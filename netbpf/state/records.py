@@ -53,6 +53,7 @@ class Record:
         return replace(self, generations=(generation,))
 
     def to_json(self) -> str:
+        """The record as it is kept."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
 
     @classmethod

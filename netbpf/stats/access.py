@@ -7,7 +7,7 @@ behind the name of a program and a dot, where several programs have it.
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from netbpf.bpf.btf.decode import decode_place
 from netbpf.bpf.btf.encode import Encodable, assign, assign_text, encode_text
@@ -52,7 +52,7 @@ class Access:
             self._stack.close()
             raise NotAttachedError(f"no XDP or TC program on {escape(interface)}")
 
-    def __enter__(self) -> "Access":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -121,9 +121,11 @@ class HookReader:
 
     @property
     def hook(self) -> Hook:
+        """Where the program runs."""
         return self.attachment.occupant.hook
 
     def close(self) -> None:
+        """Let go of the program and its maps."""
         self._stack.close()
 
     def __enter__(self) -> Self:

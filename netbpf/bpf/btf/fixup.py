@@ -14,7 +14,9 @@ _STATIC, _GLOBAL, _EXTERN = 0, 1, 2
 
 
 def fix_sections(
-    data: bytes, section_size: Callable[[str], int | None], symbol_offset: Callable[[str, str], int | None]
+    data: bytes,
+    section_size: Callable[[str], int | None],
+    symbol_offset: Callable[[str, str], int | None],
 ) -> Btf:
     """BTF with the sizes and offsets of the object's sections and symbols filled in.
 
@@ -50,7 +52,9 @@ def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
     their callers, not on their own, which BTF says by static linkage.
     """
     out = bytearray(btf.data)
-    number = next((one.id for one in btf.types() if one.kind is Kind.INT and one.size_or_type == 4), None)
+    number = next(
+        (one.id for one in btf.types() if one.kind is Kind.INT and one.size_or_type == 4), None
+    )
     for one in btf.types():
         start = btf.offset_of(one.id)
         if one.kind is Kind.DATASEC and one.name == ".ksyms" and number is not None:

@@ -134,12 +134,18 @@ class Btf:
     def __init__(self, data: bytes, base: "Btf | None" = None) -> None:
         if len(data) < _HEADER.size:
             raise ObjectError(f"BTF of {len(data)} bytes is too short for its header")
-        magic, version, _, header_length, type_offset, type_length, str_offset, str_length = _HEADER.unpack_from(data)
+        magic, version, _, header_length, type_offset, type_length, str_offset, str_length = (
+            _HEADER.unpack_from(data)
+        )
         if magic != MAGIC:
             swapped = " (big-endian)" if magic == 0x9FEB else ""
-            raise ObjectError(f"BTF has the magic number {magic:#06x} instead of {MAGIC:#06x}{swapped}")
+            raise ObjectError(
+                f"BTF has the magic number {magic:#06x} instead of {MAGIC:#06x}{swapped}"
+            )
         if version != 1 or header_length < _HEADER.size:
-            raise ObjectError(f"BTF version {version} with a header of {header_length} bytes is not known")
+            raise ObjectError(
+                f"BTF version {version} with a header of {header_length} bytes is not known"
+            )
         types_end = header_length + type_offset + type_length
         strings_end = header_length + str_offset + str_length
         if types_end > len(data) or strings_end > len(data):
@@ -217,7 +223,14 @@ class Btf:
         if self.base and type_id < self._first_id:
             return self.base.type(type_id)
         name, info, size = _TYPE.unpack_from(self.data, self.offset_of(type_id))
-        return BtfType(type_id, Kind(info >> 24 & 0x1F), self.string(name), size, info & 0xFFFF, bool(info >> 31))
+        return BtfType(
+            type_id,
+            Kind(info >> 24 & 0x1F),
+            self.string(name),
+            size,
+            info & 0xFFFF,
+            bool(info >> 31),
+        )
 
     def types(self) -> Iterator[BtfType]:
         """Every type of this BTF, without those of its base."""
@@ -237,7 +250,13 @@ class Btf:
     def integer(self, kind: BtfType) -> Integer:
         ((word,),) = self._extra(kind.id, "I", 1)
         encoding = word >> 24 & 0xF
-        return Integer(word & 0xFF, word >> 16 & 0xFF, bool(encoding & 1), bool(encoding & 2), bool(encoding & 4))
+        return Integer(
+            word & 0xFF,
+            word >> 16 & 0xFF,
+            bool(encoding & 1),
+            bool(encoding & 2),
+            bool(encoding & 4),
+        )
 
     def array(self, kind: BtfType) -> Array:
         ((element, index, count),) = self._extra(kind.id, "III", 1)
@@ -254,15 +273,23 @@ class Btf:
         """Names and values of an ENUM or ENUM64, signed where ``kind_flag`` says so."""
         if kind.kind is Kind.ENUM:
             layout = "Ii" if kind.kind_flag else "II"
-            return [(self.string(name), value) for name, value in self._extra(kind.id, layout, kind.vlen)]
+            return [
+                (self.string(name), value)
+                for name, value in self._extra(kind.id, layout, kind.vlen)
+            ]
         found = []
         for name, low, high in self._extra(kind.id, "III", kind.vlen):
             value = high << 32 | low
-            found.append((self.string(name), value - (1 << 64) if kind.kind_flag and value >> 63 else value))
+            found.append(
+                (self.string(name), value - (1 << 64) if kind.kind_flag and value >> 63 else value)
+            )
         return found
 
     def params(self, kind: BtfType) -> list[Param]:
-        return [Param(self.string(name), type_id) for name, type_id in self._extra(kind.id, "II", kind.vlen)]
+        return [
+            Param(self.string(name), type_id)
+            for name, type_id in self._extra(kind.id, "II", kind.vlen)
+        ]
 
     def section_vars(self, kind: BtfType) -> list[SectionVar]:
         return [SectionVar(*entry) for entry in self._extra(kind.id, "III", kind.vlen)]
@@ -304,7 +331,9 @@ class Btf:
             elif found.kind is Kind.PTR:
                 return self.pointer_size * count
             elif found.kind in (Kind.FUNC, Kind.FUNC_PROTO, Kind.FWD, Kind.VOID, Kind.DECL_TAG):
-                raise ObjectError(f"BTF type {type_id} ({found.kind.name} {found.name!r}) has no size")
+                raise ObjectError(
+                    f"BTF type {type_id} ({found.kind.name} {found.name!r}) has no size"
+                )
             else:
                 return found.size_or_type * count
         raise ObjectError(f"BTF type {type_id} refers to itself")
@@ -353,5 +382,7 @@ class Btf:
         return [
             one.name
             for one in self.types()
-            if one.kind is Kind.DECL_TAG and one.size_or_type == type_id and self.tag_component(one) == component
+            if one.kind is Kind.DECL_TAG
+            and one.size_or_type == type_id
+            and self.tag_component(one) == component
         ]

@@ -11,7 +11,8 @@ from netbpf.bpf.btf.types import MAX_DEPTH, Btf, BtfType, Kind
 from netbpf.bpf.core.relocation import ENUMS, essential_name, same_kind
 from netbpf.errors import ObjectError
 
-_MAX_WORK = 500_000  # pairs compared: far more than any real pair of types needs
+_Pair = tuple[str, int, int, bool]  # question, local type, target type, whether behind a pointer
+_MAX_WORK = 200_000  # members looked at; no pair of types of a real kernel takes 10,000
 
 
 class Comparison:
@@ -19,7 +20,7 @@ class Comparison:
 
     def __init__(self, local: Btf, target: Btf) -> None:
         self.local, self.target = local, target
-        self._known: dict[tuple[int, int], bool | None] = {}  # None: being worked on
+        self._known: dict[_Pair, bool | None] = {}  # None: being worked on
         self._work = 0
 
     def compatible(self, local_id: int, target_id: int) -> bool:
@@ -58,7 +59,8 @@ class Comparison:
                     local_id, target_id = one.size_or_type, other.size_or_type
                 case Kind.FUNC_PROTO:
                     compare = partial(self._compatible, level=level - 1)
-                    if not self._params(one, other, level, compare):
+                    pair = "compatible", one.id, other.id, False
+                    if not self._once(pair, partial(self._params, one, other, level, compare)):
                         return False
                     local_id, target_id = one.size_or_type, other.size_or_type
                 case _:
@@ -70,8 +72,8 @@ class Comparison:
     ) -> bool:
         if one.vlen != other.vlen:
             return False
+        self._count(one.vlen)
         for mine, theirs in zip(self.local.params(one), self.target.params(other), strict=True):
-            self._count()
             if level <= 0:
                 raise ObjectError(f"BTF type {one.id} nests too deep")
             if not compare(mine.type_id, theirs.type_id):
@@ -93,7 +95,8 @@ class Comparison:
                 local_id, target_id = mine.type_id, theirs.type_id
             elif one.kind is Kind.FUNC_PROTO is other.kind:
                 compare = partial(self._matches, behind_ptr=behind_ptr, level=level - 1)
-                if not self._params(one, other, level, compare):
+                pair = "matches", one.id, other.id, behind_ptr
+                if not self._once(pair, partial(self._params, one, other, level, compare)):
                     return False
                 local_id, target_id = one.size_or_type, other.size_or_type
             else:
@@ -117,30 +120,32 @@ class Comparison:
                     return False
                 if one.kind is Kind.FWD:
                     return one.kind_flag == other.kind_flag
-                return self._remembered(one, other, level)
+                pair = "matches", one.id, other.id, False
+                return self._once(pair, partial(self._composites_match, one, other, level))
             case _:
                 return False
 
-    def _remembered(self, one: BtfType, other: BtfType, level: int) -> bool:
-        key = one.id, other.id
-        if key in self._known:
-            known = self._known[key]
+    def _once(self, pair: _Pair, compare: Callable[[], bool]) -> bool:
+        """The answer for a pair of types, found out once: hostile types lead to the same pair a billion times."""
+        if pair in self._known:
+            known = self._known[pair]
             if known is None:
-                raise ObjectError(f"BTF type {one.id} contains itself")
+                raise ObjectError(f"BTF type {pair[1]} contains itself")
             return known
-        self._known[key] = None
-        self._known[key] = answer = self._composites_match(one, other, level)
+        self._known[pair] = None
+        answer = self._known[pair] = compare()
         return answer
 
     def _composites_match(self, one: BtfType, other: BtfType, level: int) -> bool:
         if one.vlen > other.vlen:
             return False
+        self._count(other.vlen)
         by_name: dict[str, list[int]] = {}
         for member in self.target.members(other):
             by_name.setdefault(essential_name(member.name), []).append(member.type_id)
         for member in self.local.members(one):
             for type_id in by_name.get(essential_name(member.name), ()):
-                self._count()
+                self._count(1)
                 if self._matches(member.type_id, type_id, False, level - 1):
                     break
             else:
@@ -150,11 +155,12 @@ class Comparison:
     def _enums_match(self, one: BtfType, other: BtfType) -> bool:
         if one.size_or_type != other.size_or_type or one.vlen > other.vlen:
             return False
+        self._count(other.vlen)
         names = {essential_name(name) for name, _ in self.target.enumerators(other)}
         return all(essential_name(name) in names for name, _ in self.local.enumerators(one))
 
-    def _count(self) -> None:
-        self._work += 1
+    def _count(self, work: int) -> None:
+        self._work += work
         if self._work > _MAX_WORK:
             raise ObjectError("types to match are too entangled")
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.bpf.core.relocation import ENUMS, CoreKind, type_text
-from netbpf.bpf.core.spec import Members, Spec
+from netbpf.bpf.core.spec import Parts, Spec
 from netbpf.errors import ObjectError
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
@@ -36,17 +36,17 @@ class Change(NamedTuple):
     resizable: bool = True
 
 
-def change(kind: CoreKind, local: Spec, target: Spec | None, members: Members) -> Change:
+def change(kind: CoreKind, local: Spec, target: Spec | None, parts: Parts) -> Change:
     """Both values of a relocation, ``target`` being None where the kernel has no such thing.
 
     Raises ObjectError where a value cannot be told: a bitfield wider than any load, a type without size.
     """
-    old = _value(kind, local, members)
+    old = _value(kind, local, parts)
     if target is None:
         missing = kind.about_field or kind is CoreKind.ENUMVAL_VALUE
         poisoned = missing and kind is not CoreKind.FIELD_EXISTS
         return Change(old, None if poisoned else Value(0))
-    new = _value(kind, target, members)
+    new = _value(kind, target, parts)
     resizable = old.size == new.size or _zero_extends(local.btf, old, target.btf, new)
     return Change(old, new, resizable)
 
@@ -64,7 +64,7 @@ def _zero_extends(local: Btf, old: Value, target: Btf, new: Value) -> bool:
     return one.kind is Kind.PTR
 
 
-def _value(kind: CoreKind, spec: Spec, members: Members) -> Value:
+def _value(kind: CoreKind, spec: Spec, parts: Parts) -> Value:
     match kind:
         case CoreKind.FIELD_EXISTS | CoreKind.TYPE_EXISTS | CoreKind.TYPE_MATCHES:
             return Value(1)
@@ -75,14 +75,14 @@ def _value(kind: CoreKind, spec: Spec, members: Members) -> Value:
         case CoreKind.TYPE_SIZE:
             return Value(spec.btf.size(spec.root))
         case CoreKind.ENUMVAL_VALUE:
-            return _enumerator(spec)
+            return _enumerator(spec, parts)
         case _:
-            return _field(kind, spec, members)
+            return _field(kind, spec, parts)
 
 
-def _enumerator(spec: Spec) -> Value:
+def _enumerator(spec: Spec, parts: Parts) -> Value:
     kind = spec.btf.type(spec.steps[0].type_id)
-    number = spec.btf.enumerators(kind)[spec.steps[0].number][1]
+    number = parts.enumerators(spec.btf, kind)[spec.steps[0].number][1]
     if kind.kind is Kind.ENUM64:
         return Value(number & U64)
     # Sign-extended whatever the enum says, as libbpf does: before clang 15 and pahole 1.24 it said nothing. The
@@ -91,7 +91,7 @@ def _enumerator(spec: Spec) -> Value:
     return Value(signed & U64, check=U32, narrow=True)
 
 
-def _field(kind: CoreKind, spec: Spec, members: Members) -> Value:
+def _field(kind: CoreKind, spec: Spec, parts: Parts) -> Value:
     btf, last = spec.btf, spec.steps[-1]
     if last.name is None:
         size = btf.size(last.type_id)
@@ -101,7 +101,7 @@ def _field(kind: CoreKind, spec: Spec, members: Members) -> Value:
             return Value(size)
         raise ObjectError(f"{kind.name} cannot be told of an array element: {spec.text()}")
 
-    member = members.of(btf, btf.type(last.type_id))[last.number]
+    member = parts.members(btf, btf.type(last.type_id))[last.number]
     type_of = btf.resolve(member.type_id)
     if kind is CoreKind.FIELD_SIGNED:
         signed = type_of.kind_flag if type_of.kind in ENUMS else False

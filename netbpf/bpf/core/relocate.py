@@ -17,7 +17,7 @@ from netbpf.bpf.core.compat import Comparison
 from netbpf.bpf.core.compute import Change, change
 from netbpf.bpf.core.patch import POISON, patch
 from netbpf.bpf.core.relocation import CoreKind, core_kind, type_text
-from netbpf.bpf.core.spec import Members, Spec, local_spec, match_enumerator, match_field
+from netbpf.bpf.core.spec import Parts, Spec, local_spec, match_enumerator, match_field
 from netbpf.bpf.core.target import Target
 from netbpf.errors import ObjectError
 from netbpf.text import escape
@@ -60,7 +60,7 @@ class Relocator:
 
     def __init__(self, local: Btf, target: Target) -> None:
         self.local, self.target = local, target
-        self._members = Members()
+        self._parts = Parts()
         self._candidates: dict[int, list[tuple[Btf, int]]] = {}
         self._comparisons: dict[int, tuple[Btf, Comparison]] = {}
         self._answers: dict[tuple[int, str, int], _Answer] = {}
@@ -100,10 +100,10 @@ class Relocator:
 
     def _resolve(self, relo: CoreRelo) -> _Answer:
         kind = core_kind(relo.kind)
-        local = local_spec(self.local, relo.type_id, kind, relo.access_str, self._members)
+        local = local_spec(self.local, relo.type_id, kind, relo.access_str, self._parts)
         text = local.text()
         if kind is CoreKind.TYPE_ID_LOCAL:
-            return _Answer(text, change(kind, local, local, self._members), local, "")
+            return _Answer(text, change(kind, local, local, self._parts), local, "")
         root = self.local.type(relo.type_id)
         if not root.name:
             raise ObjectError(
@@ -113,7 +113,7 @@ class Relocator:
             self._candidates[relo.type_id] = self.target.candidates(root.name, root.kind)
         candidates = self._candidates[relo.type_id]
         matching = [
-            (candidate, spec, change(kind, local, spec, self._members))
+            (candidate, spec, change(kind, local, spec, self._parts))
             for candidate in candidates
             if (spec := self._match(kind, local, *candidate)) is not None
         ]
@@ -123,7 +123,7 @@ class Relocator:
                 if candidates
                 else f"the kernel has no {type_text(root)}"
             )
-            return _Answer(text, change(kind, local, None, self._members), None, why)
+            return _Answer(text, change(kind, local, None, self._parts), None, why)
         _, first, decided = matching[0]
         for _, spec, other in matching[1:]:
             self._same(kind, first, decided, spec, other)
@@ -133,9 +133,9 @@ class Relocator:
 
     def _match(self, kind: CoreKind, local: Spec, btf: Btf, type_id: int) -> Spec | None:
         if kind.about_field:
-            return match_field(local, btf, type_id, self._members)
+            return match_field(local, btf, type_id, self._parts)
         if kind.about_enumerator:
-            return match_enumerator(local, btf, type_id)
+            return match_enumerator(local, btf, type_id, self._parts)
         _, compare = self._comparisons.setdefault(id(btf), (btf, Comparison(self.local, btf)))
         same = compare.matches if kind is CoreKind.TYPE_MATCHES else compare.compatible
         return Spec(btf, type_id) if same(local.root, type_id) else None

@@ -8,7 +8,7 @@ from netbpf.errors import ObjectError
 from netbpf.text import escape
 
 MAX_DEPTH = 64  # steps of an access string that are followed, as in libbpf and the kernel
-_ACCESS = re.compile(r"\d{1,10}(?::\d{1,10})*")
+_ACCESS = re.compile(r"[0-9]{1,10}(?::[0-9]{1,10})*")
 _FLAVOR = re.compile(r"(.*[^_])___[^_].*", re.DOTALL)
 
 COMPOSITES = frozenset({Kind.STRUCT, Kind.UNION})

@@ -60,23 +60,44 @@ class Spec:
         return f"{root}{first}{rest} ({':'.join(map(str, self.raw))})"
 
 
-class Members:
-    """Members of structs, decoded once: programs ask for the same few hundred times."""
+class Parts:
+    """Members of structs and enumerators of enums, decoded once: programs ask for the same few hundred times."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], list[Member]] = {}
-        self._owners: list[Btf] = []  # kept alive, so that id() stays theirs
+        self._members: dict[tuple[int, int], list[Member]] = {}
+        self._enumerators: dict[tuple[int, int], list[tuple[str, int]]] = {}
+        self._by_name: dict[tuple[int, int], dict[str, int]] = {}
+        self._owners: dict[int, Btf] = {}  # kept alive, so that id() stays theirs
 
-    def of(self, btf: Btf, kind: BtfType) -> list[Member]:
+    def _key(self, btf: Btf, kind: BtfType) -> tuple[int, int]:
+        self._owners[id(btf)] = btf
+        return id(btf), kind.id
+
+    def members(self, btf: Btf, kind: BtfType) -> list[Member]:
         """The members of a struct or union."""
-        key = id(btf), kind.id
-        if key not in self._known:
-            self._owners.append(btf)
-            self._known[key] = btf.members(kind)
-        return self._known[key]
+        key = self._key(btf, kind)
+        if key not in self._members:
+            self._members[key] = btf.members(kind)
+        return self._members[key]
+
+    def enumerators(self, btf: Btf, kind: BtfType) -> list[tuple[str, int]]:
+        """Names and values of an enum."""
+        key = self._key(btf, kind)
+        if key not in self._enumerators:
+            self._enumerators[key] = btf.enumerators(kind)
+        return self._enumerators[key]
+
+    def enumerator(self, btf: Btf, kind: BtfType, essential: str) -> int | None:
+        """The number of the first enumerator of an essential name, or None."""
+        key = self._key(btf, kind)
+        if key not in self._by_name:
+            numbers = self._by_name[key] = {}
+            for number, (name, _) in enumerate(self.enumerators(btf, kind)):
+                numbers.setdefault(essential_name(name), number)
+        return self._by_name[key].get(essential)
 
 
-def local_spec(btf: Btf, type_id: int, kind: CoreKind, access: str, members: Members) -> Spec:
+def local_spec(btf: Btf, type_id: int, kind: CoreKind, access: str, parts: Parts) -> Spec:
     """What a relocation of an object says; ObjectError where it does not fit the object's own types."""
     path = access_path(access)
     if not kind.about_field and not kind.about_enumerator:
@@ -85,7 +106,7 @@ def local_spec(btf: Btf, type_id: int, kind: CoreKind, access: str, members: Mem
         return Spec(btf, type_id)
     root = btf.resolve(type_id)
     if kind.about_enumerator:
-        values = btf.enumerators(root) if root.kind in ENUMS else []
+        values = parts.enumerators(btf, root) if root.kind in ENUMS else []
         if len(path) != 1 or path[0] >= len(values):
             raise ObjectError(f"{type_text(root)} has no enumerator {access}")
         return Spec(btf, type_id, (Step(root.id, path[0], values[path[0]][0]),), path)
@@ -95,7 +116,7 @@ def local_spec(btf: Btf, type_id: int, kind: CoreKind, access: str, members: Mem
     here = root
     for index in path[1:]:
         if here.kind in COMPOSITES:
-            fields = members.of(btf, here)
+            fields = parts.members(btf, here)
             if index >= len(fields):
                 raise ObjectError(f"{type_text(here)} has no member {index}")
             bits += fields[index].bit_offset
@@ -122,7 +143,7 @@ def _within(btf: Btf, before: Step, shape: Array, index: int) -> bool:
     return flexible and before.number == btf.type(before.type_id).vlen - 1
 
 
-def match_field(local: Spec, btf: Btf, type_id: int, members: Members) -> Spec | None:
+def match_field(local: Spec, btf: Btf, type_id: int, parts: Parts) -> Spec | None:
     """The same way from another root: by member names, through whatever anonymous structs there are; or None."""
     here, bits = btf.resolve(type_id), 0
     steps: list[Step] = []
@@ -130,8 +151,8 @@ def match_field(local: Spec, btf: Btf, type_id: int, members: Members) -> Spec |
     for number, step in enumerate(local.steps):
         if step.name is not None:
             owner = local.btf.type(step.type_id)
-            wanted = members.of(local.btf, owner)[step.number]
-            found = _find_member(btf, here, step.name, members)
+            wanted = parts.members(local.btf, owner)[step.number]
+            found = _find_member(btf, here, step.name, parts)
             if found is None:
                 return None
             path, holder, member, offset = found
@@ -160,7 +181,7 @@ def match_field(local: Spec, btf: Btf, type_id: int, members: Members) -> Spec |
 _Found = tuple[list[int], BtfType, Member, int]
 
 
-def _find_member(btf: Btf, kind: BtfType, name: str, members: Members) -> _Found | None:
+def _find_member(btf: Btf, kind: BtfType, name: str, parts: Parts) -> _Found | None:
     """Indexes down to a named member, who holds it, the member, its bit offset from ``kind``; or None."""
     # A type that was searched in vain need not be searched again; hostile types may even hold themselves.
     searched: set[int] = set()
@@ -171,7 +192,7 @@ def _find_member(btf: Btf, kind: BtfType, name: str, members: Members) -> _Found
         if depth > MAX_DEPTH:
             raise ObjectError(f"{type_text(kind)} nests too deep")
         searched.add(inside.id)
-        for index, member in enumerate(members.of(btf, inside)):
+        for index, member in enumerate(parts.members(btf, inside)):
             if member.name == name:
                 return [index], inside, member, member.bit_offset
             if not member.name and (within := composite(btf, member.type_id)):
@@ -184,16 +205,16 @@ def _find_member(btf: Btf, kind: BtfType, name: str, members: Members) -> _Found
     return search(kind, 1)
 
 
-def match_enumerator(local: Spec, btf: Btf, type_id: int) -> Spec | None:
+def match_enumerator(local: Spec, btf: Btf, type_id: int, parts: Parts) -> Spec | None:
     """The enumerator of the same essential name in another enum, or None."""
     kind = btf.resolve(type_id)
     if kind.kind not in ENUMS:
         return None
-    wanted = essential_name(local.steps[0].name or "")
-    for index, (name, _) in enumerate(btf.enumerators(kind)):
-        if essential_name(name) == wanted:
-            return Spec(btf, type_id, (Step(kind.id, index, name),), (index,))
-    return None
+    number = parts.enumerator(btf, kind, essential_name(local.steps[0].name or ""))
+    if number is None:
+        return None
+    name = parts.enumerators(btf, kind)[number][0]
+    return Spec(btf, type_id, (Step(kind.id, number, name),), (number,))
 
 
 def fields_are_compat(local: Btf, local_id: int, target: Btf, target_id: int) -> bool:

@@ -1,7 +1,5 @@
 """What ``netbpf attach`` prints: a line per interface."""
 
-import sys
-
 import click
 
 from netbpf.cli.output import print_json
@@ -16,11 +14,11 @@ def print_results(results: list[AttachResult], *, as_json: bool) -> int:
     for result in results:
         if result.error:
             hint = f"; {result.error.hint}" if result.error.hint else ""
-            print(f"netbpf: error: {result.error.message}{hint}", file=sys.stderr)
+            click.echo(f"netbpf: error: {result.error.message}{hint}", err=True)
         elif not as_json:
             click.echo(_line(result))
         for note in result.notes:
-            print(f"netbpf: note: {note}", file=sys.stderr)
+            click.echo(f"netbpf: note: {note}", err=True)
     if as_json:
         print_json("attach", {
             "hooks": [
