@@ -52,7 +52,11 @@ _HOMES = {
     "netbpf.net.netns": ("Namespace",),
     "netbpf.stats.model": ("Counter", "HookStats"),
 }
-__all__ = sorted(["__version__", *(name for names in _HOMES.values() for name in names)])
+__all__ = [
+    "Attached", "Attachment", "Counter", "Hook", "HookStats", "Interface", "Mode", "Namespace", "NetbpfError",
+    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "compile", "detach", "get",
+    "set_values", "stats", "status", "watch",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -228,14 +228,9 @@ def watch(interface: str, *, netns: str | Namespace | None = None) -> Iterator[l
     """The programs on an interface kept open, to be read (``HookReader.read``) again and again."""
     from netbpf.stats.reader import HookReader
 
-    readers: list[HookReader] = []
-    try:
-        for one in status(interface, netns=netns):
-            readers.append(HookReader(one))
-        yield readers
-    finally:
-        for reader in readers:
-            reader.close()
+    with ExitStack() as stack:
+        attachments = status(interface, netns=netns)
+        yield [stack.enter_context(HookReader(one)) for one in attachments]
 
 
 def get(interface: str, name: str, *, netns: str | Namespace | None = None) -> Value:

@@ -55,7 +55,7 @@ def program_info(fd: int) -> ProgramInfo:
 
 
 def map_info(fd: int) -> MapInfo:
-    """``struct bpf_map_info``. Whether the map is frozen stands only in /proc (kernel/bpf/syscall.c, bpf_map_show_fdinfo)."""
+    """``struct bpf_map_info``; whether the map is frozen is not in it, see ``map_frozen``."""
     info = ctypes.create_string_buffer(_MAP_SIZE)
     info_by_fd(fd, info, _MAP_SIZE)
     return MapInfo(
@@ -73,7 +73,7 @@ def map_info(fd: int) -> MapInfo:
 
 
 def map_frozen(fd: int) -> bool:
-    """Whether user space may no longer write to a map (Linux 5.2)."""
+    """Whether user space may no longer write to a map (Linux 5.2; kernel/bpf/syscall.c, bpf_map_show_fdinfo)."""
     with open(f"/proc/self/fdinfo/{fd}") as lines:
         return any(line.startswith("frozen:") and line.split()[1] == "1" for line in lines)
 

@@ -1,4 +1,4 @@
-"""RLIMIT_MEMLOCK, which limited BPF memory before Linux 5.11 (kernel commit d5299b67dd59, "bpf: Memcg-based memory accounting")."""
+"""RLIMIT_MEMLOCK, which limited the memory of maps and programs before Linux 5.11 counted it by cgroup."""
 
 import errno
 import resource

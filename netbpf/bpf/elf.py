@@ -7,6 +7,8 @@ ObjectError that says which part of the file does not fit.
 import os
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +46,10 @@ STV_INTERNAL, STV_HIDDEN = 1, 2
 
 
 class Section(NamedTuple):
-    """A section header. ``number`` is its place in the table, ``offset`` and ``size`` are bytes in the file (a SHT_NOBITS section has no bytes there)."""
+    """A section header. ``number`` is its place in the table, ``offset`` and ``size`` are bytes in the file.
+
+    A SHT_NOBITS section has a size but no bytes there.
+    """
 
     number: int
     name: str
@@ -136,6 +141,16 @@ class Elf:
     def fail(self, why: str, *, hint: str | None = None) -> ObjectError:
         """An ObjectError about this file."""
         return ObjectError(f"{self.origin}: {why}", hint=hint)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """ObjectErrors from inside, such as those about its BTF, name this file."""
+        try:
+            yield
+        except ObjectError as error:
+            if error.message.startswith(f"{self.origin}: "):
+                raise
+            raise self.fail(error.message, hint=error.hint) from None
 
     def _identify(self) -> tuple[int, ...]:
         data = self.data

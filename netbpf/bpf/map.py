@@ -109,8 +109,8 @@ class Map:
         """Write one entry. A full map gives a NetbpfError that says so."""
         if len(key) != self.info.key_size or len(value) != self.entry_size:
             raise ObjectError(
-                f"map {escape(self.info.name)} takes keys of {self.info.key_size} and values of {self.entry_size} bytes, "
-                f"not {len(key)} and {len(value)}"
+                f"map {escape(self.info.name)} takes keys of {self.info.key_size} "
+                f"and values of {self.entry_size} bytes, not {len(key)} and {len(value)}"
             )
         try:
             sys_bpf.map_update(self.fd.fileno(), key, value, flags)

@@ -20,13 +20,14 @@ from netbpf.bpf.elf import (
     Section,
     read_file,
 )
-from netbpf.bpf.mapdefs import MapSpec, collect_maps, fill_slots
+from netbpf.bpf.mapdefs import MapSpec, collect_maps, fill_slots, fill_tails
 from netbpf.bpf.sections import Declared, declared, fits
 from netbpf.constants import Hook, ProgType
 from netbpf.errors import ObjectError
 from netbpf.text import did_you_mean, escape
 
 INSN_SIZE = 8
+MAX_BTF_SIZE = 16 << 20  # bytes; BTF_MAX_SIZE of kernel/bpf/btf.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,15 @@ class ObjectSpec:
         self.data = data
         self.elf = Elf(data, Path(path).name)
         self.license = self._license()
-        self.btf = self._btf()
-        self.ext = self._ext()
-        self._func_types = self._types_of_functions()
-        self.functions = self._functions()
-        self.maps: dict[str, MapSpec] = collect_maps(self.elf, self.btf)
-        fill_slots(self.elf, self.maps, self.btf)
-        self.programs = self._programs()
+        with self.elf.named():
+            self.btf = self._btf()
+            self.ext = self._ext()
+            self._func_types = self._types_of_functions()
+            self.functions = self._functions()
+            self.maps: dict[str, MapSpec] = collect_maps(self.elf, self.btf)
+            self.programs = self._programs()
+            fill_slots(self.elf, self.maps, self.btf)
+            fill_tails(self.maps, {program.section: program.name for program in self.programs})
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ObjectSpec":
@@ -98,6 +101,8 @@ class ObjectSpec:
         section = self.elf.section(".BTF")
         if section is None or not section.size:
             return None
+        if section.size > MAX_BTF_SIZE:
+            raise self.elf.fail(f"has {section.size} bytes of BTF; the kernel takes {MAX_BTF_SIZE}")
         sizes = {one.name: one.size for one in self.elf.sections}
         offsets = {
             (self.elf.sections[symbol.section].name, symbol.name): symbol.value
@@ -129,7 +134,7 @@ class ObjectSpec:
             functions = [
                 s for s in inside if s.type == STT_NOTYPE and s.binding != STB_LOCAL and s.name
             ]
-        starts = sorted({symbol.value for symbol in functions}) + [section.size]
+        starts = [*sorted({symbol.value for symbol in functions}), section.size]
         found = []
         for symbol in sorted(functions, key=lambda one: one.value):
             size = (
@@ -167,20 +172,18 @@ class ObjectSpec:
             programs.append(ProgramSpec(function.name, section, function, kind))
         return programs
 
-    def _types_of_functions(self) -> dict[tuple[int, int], int]:
+    def _types_of_functions(self) -> dict[tuple[str, int], int]:
         if self.ext is None:
             return {}
-        funcs = self.ext.funcs
         return {
-            (section.number, offset): type_id
-            for section in self.elf.sections
-            if section.executable
-            for offset, type_id in funcs.get(section.name, ())
+            (name, at): type_id
+            for name, records in self.ext.funcs.items()
+            for at, type_id in records
         }
 
     def func_type_id(self, function: Function) -> int | None:
         """The BTF id of a function's FUNC type, or None without .BTF.ext."""
-        return self._func_types.get((function.section, function.start))
+        return self._func_types.get((self.elf.sections[function.section].name, function.start))
 
     # --- choosing ---
 
@@ -196,11 +199,19 @@ class ObjectSpec:
             return self._named(hook, name)
         fitting = [program for program in self.programs if fits(program.declared, hook)]
         if len(fitting) > 1:
-            # A section that names its direction, or its type, was meant more than one that says nothing.
             direction = hook.value.partition("/")[2]
+            targets = {target for one in self.maps.values() for target in one.slots.values()}
             for better in (
+                # A section that names its direction, or its type, was meant more than one that says nothing;
+                # what another program jumps to was not meant at all.
                 [p for p in fitting if direction and p.declared.direction == direction],
                 [p for p in fitting if p.declared.type is not ProgType.UNSPEC],
+                [p for p in fitting if p.name not in targets],
+                [
+                    p
+                    for p in fitting
+                    if p.declared.type is not ProgType.UNSPEC and p.name not in targets
+                ],
             ):
                 if len(better) == 1:
                     return better[0]

@@ -85,5 +85,6 @@ def compile_command(
         return
     for one in results:
         click.echo(
-            f"{escape(str(one.source))} -> {escape(str(one.output))} ({one.size:,} bytes, {one.compiler}, {one.seconds:.2f} s)"
+            f"{escape(str(one.source))} -> {escape(str(one.output))} "
+            f"({one.size:,} bytes, {one.compiler}, {one.seconds:.2f} s)"
         )

@@ -7,8 +7,10 @@ from netbpf.cli.options import common_options
 
 @click.command("stats", short_help="Show counters, variables and maps.")
 @click.argument("interface", metavar="IFACE")
-@click.option("--watch", "-w", is_flag=False, flag_value=1.0, default=None, type=click.FloatRange(min=0.05), metavar="[SECONDS]",
-              help="Show rates, again and again (every second).")  # fmt: skip
+@click.option(
+    "--watch", "-w", is_flag=False, flag_value=1.0, default=None, type=click.FloatRange(min=0.05),
+    metavar="[SECONDS]", help="Show rates, again and again (every second).",
+)  # fmt: skip
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N rounds."
 )

@@ -14,7 +14,10 @@ from netbpf.cli.options import common_options
 def status_command(
     interface: str | None, all_netns: bool, as_json: bool, netns: str | None, verbose: bool
 ) -> None:
-    """Show every XDP, clsact and TCX program: where, in which mode, since when, from which object, and who put it there."""
+    """Show every XDP, clsact and TCX program.
+
+    Where it runs and in which mode, since when, from which object, and who put it there.
+    """
     if all_netns and netns:
         raise click.UsageError("--all-netns and --netns contradict each other")
     from netbpf import api

@@ -34,7 +34,10 @@ TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 
 @dataclass(frozen=True, slots=True)
 class DetachRequest:
-    """One detach. ``hooks``, ``interface`` and ``prog_id`` narrow what is meant; ``force`` includes what netbpf did not attach."""
+    """One detach.
+
+    ``hooks``, ``interface`` and ``prog_id`` narrow what is meant; ``force`` includes what netbpf did not attach.
+    """
 
     hooks: tuple[Hook, ...] = (Hook.XDP, *TC_HOOKS)
     interface: str | None = None
@@ -165,7 +168,8 @@ class _Detaching:
         if found:
             one = found[0]
             raise NotManagedError(
-                f"{where(one.occupant.interface, one.occupant.hook)} runs {occupant_text(one)}: netbpf did not attach it",
+                f"{where(one.occupant.interface, one.occupant.hook)} runs {occupant_text(one)}: "
+                "netbpf did not attach it",
                 hint=f"use the tool that did, or: {detach_command(one)}",
             )
         if request.missing_ok:

@@ -36,7 +36,7 @@ class Place:
 
 
 def put(session: Session, place: Place, program: Program, undo: ExitStack) -> None:
-    """Attach where nothing of netbpf's is yet; every step's inverse goes onto ``undo``. Raises as net.xdp and net.tc."""
+    """Attach where nothing of netbpf's is yet; every step's inverse goes onto ``undo``. Raises as net.xdp does."""
     if place.link:
         _put_link(session, place, program, undo)
     elif place.hook is Hook.XDP:

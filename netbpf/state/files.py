@@ -23,7 +23,8 @@ def private_directory(path: Path) -> Path:
         raise NetbpfError(f"{path} is not a directory", hint="remove it")
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise NetbpfError(
-            f"{path} belongs to user {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}: others could write there",
+            f"{path} belongs to user {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}: "
+            "others could write there",
             hint=f"check what is in it, then: chown {os.geteuid()} {path} && chmod 0700 {path}",
         )
     return path

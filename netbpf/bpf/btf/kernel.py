@@ -17,5 +17,6 @@ def kernel_btf() -> Btf:
     except OSError:
         raise NotSupportedError(
             "this kernel does not tell its types: /sys/kernel/btf/vmlinux is missing",
-            hint="the program uses CO-RE or kernel functions; give a BTF file with --btf, or use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            hint="the program uses CO-RE or kernel functions: give a BTF file with --btf, "
+            "or use a kernel built with CONFIG_DEBUG_INFO_BTF",
         ) from None

@@ -119,4 +119,6 @@ def _added(values: Sequence[Any]) -> Value:
 
 def _agreed(values: Sequence[Any]) -> Value:
     first = values[0] if values else None
-    return first if all(one == first for one in values) else list(values)
+    # True is 1 to Python, but not to JSON.
+    same = all(one == first and type(one) is type(first) for one in values)
+    return first if same else list(values)

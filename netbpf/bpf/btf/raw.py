@@ -50,15 +50,15 @@ def encode_raw(value: object, size: int, *, name: str = "value") -> bytes:
         found = _from_text(value.strip(), size)
         if found is not None:
             return found
-        value = number(value)
-    if isinstance(value, int):
+    whole = number(value) if isinstance(value, str) else value
+    if isinstance(whole, int):
         low, high = -1 << (size * 8 - 1) if size else 0, (1 << size * 8) - 1
-        if low <= value <= high:
-            return value.to_bytes(size, "little", signed=value < 0)
-        raise UsageError(f"{name} has {size} bytes: {value} is out of range {low}..{high}")
+        if low <= whole <= high:
+            return whole.to_bytes(size, "little", signed=whole < 0)
+        raise UsageError(f"{name} has {size} bytes: {whole} is out of range {low}..{high}")
     raise UsageError(
         f"{name} has no BTF and {size} bytes: {shown(value)} is neither a number nor {size} bytes",
-        hint="write a number or bytes in hex, such as " + " ".join(["00", "01", "02", "03"][:size]),
+        hint="write a number, or bytes in hex such as 0a 00 00 01",
     )
 
 
@@ -67,7 +67,7 @@ def _from_text(text: str, size: int) -> bytes | None:
     for found in (ipv4(text), mac(text), ipv6(text)):
         if found is not None and len(found) == size:
             return found
-    if size in (8, 20) and (found := prefix(text, size - 4)) is not None:
+    if size in (8, 20) and "/" in text and (found := prefix(text, size - 4)) is not None:
         return found
     if _PAIRS.fullmatch(text):
         found = bytes.fromhex(text.replace(":", " "))

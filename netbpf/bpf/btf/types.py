@@ -100,6 +100,8 @@ class Integer(NamedTuple):
 
 
 class Array(NamedTuple):
+    """An ARRAY: the type of its elements, of its index, and how many there are."""
+
     type_id: int
     index_type_id: int
     count: int  # type: ignore[assignment]  # hides tuple.count(), which no one asks of a type
@@ -114,6 +116,8 @@ class SectionVar(NamedTuple):
 
 
 class Param(NamedTuple):
+    """A parameter of a FUNC_PROTO; its name may be empty."""
+
     name: str
     type_id: int
 
@@ -197,6 +201,7 @@ class Btf:
 
     @property
     def string_size(self) -> int:
+        """The offset behind the last string, those of the base included."""
         return self._first_string + len(self.strings)
 
     def string(self, offset: int) -> str:
@@ -238,7 +243,7 @@ class Btf:
 
     def _extra(self, type_id: int, layout: str, count: int) -> Iterator[tuple[int, ...]]:
         if self.base and type_id < self._first_id:
-            yield from self.base._extra(type_id, layout, count)
+            yield from self.base._extra(type_id, layout, count)  # noqa: SLF001 - of the same class
             return
         record = struct.Struct("<" + layout)
         start = self.offset_of(type_id) + 12
@@ -248,6 +253,7 @@ class Btf:
     # --- the parts of each kind ---
 
     def integer(self, kind: BtfType) -> Integer:
+        """The encoding of an INT."""
         ((word,),) = self._extra(kind.id, "I", 1)
         encoding = word >> 24 & 0xF
         return Integer(
@@ -259,10 +265,12 @@ class Btf:
         )
 
     def array(self, kind: BtfType) -> Array:
+        """The shape of an ARRAY."""
         ((element, index, count),) = self._extra(kind.id, "III", 1)
         return Array(element, index, count)
 
     def members(self, kind: BtfType) -> list[Member]:
+        """The members of a STRUCT or UNION, in order."""
         found = []
         for name, type_id, offset in self._extra(kind.id, "III", kind.vlen):
             bits, size = (offset & 0xFFFFFF, offset >> 24) if kind.kind_flag else (offset, 0)
@@ -286,12 +294,14 @@ class Btf:
         return found
 
     def params(self, kind: BtfType) -> list[Param]:
+        """The parameters of a FUNC_PROTO, in order."""
         return [
             Param(self.string(name), type_id)
             for name, type_id in self._extra(kind.id, "II", kind.vlen)
         ]
 
     def section_vars(self, kind: BtfType) -> list[SectionVar]:
+        """The variables of a DATASEC, by offset."""
         return [SectionVar(*entry) for entry in self._extra(kind.id, "III", kind.vlen)]
 
     def linkage(self, kind: BtfType) -> int:

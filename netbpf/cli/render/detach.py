@@ -12,8 +12,12 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
     if as_json:
         print_json("detach", {
             "hooks": [
-                {"interface": one.interface, "hook": one.hook.value, "program": {"id": one.prog_id, "name": one.program},
-                 "gone": one.gone}
+                {
+                    "interface": one.interface,
+                    "hook": one.hook.value,
+                    "program": {"id": one.prog_id, "name": one.program},
+                    "gone": one.gone,
+                }
                 for one in found
             ]
         })  # fmt: skip

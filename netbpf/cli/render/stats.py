@@ -80,7 +80,8 @@ def _entry_json(entry: Entry, *, everything: bool) -> dict[str, Any]:
 
 def _print_hook(out: "Console", one: HookStats) -> None:
     occupant, program = one.attachment.occupant, one.attachment.program
-    head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): {escape(program.name)}, program {program.id}"
+    head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): "
+    head += f"{escape(program.name)}, program {program.id}"
     if one.run and one.run.count:
         head += f", {one.run.count:,} runs, {one.run.time_ns / one.run.count:.0f} ns each"
     out.print(head, style="bold")
