@@ -204,7 +204,9 @@ PER_CPU_MAPS = frozenset({
 HASH_MAPS = frozenset({
     MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.HASH_OF_MAPS,
 })  # fmt: skip
-ARRAY_MAPS = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.ARRAY_OF_MAPS, MapType.PROG_ARRAY})
+ARRAY_MAPS = frozenset(
+    {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.ARRAY_OF_MAPS, MapType.PROG_ARRAY}
+)
 # Values of these maps are fds on the way in and ids (or nothing) on the way out; the kernel takes no BTF for them.
 FD_MAPS = frozenset({
     MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS,

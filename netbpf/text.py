@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 def escape(text: str) -> str:
     """Text from outside made fit for one line on a terminal: control characters as \\xNN, surrogates as \\udcNN."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def near(name: str, known: Iterable[str]) -> list[str]:
