@@ -103,8 +103,8 @@ def netbpf(path: Path, theirs: Verdict) -> dict[str, Ours]:
     for program in spec.programs:
         image = link(spec, program.function)
         expected = bytearray(image.insns)
-        for one in image.functions:
-            apply(expected, theirs.edits.get(one.function.name, []), one.index)
+        for start, function, _ in image.functions:
+            apply(expected, theirs.edits.get(function.name, []), start)
         resolutions = relocate_image(image, spec, program.name)
         done[program.name] = Ours(bytes(image.insns), bytes(expected), resolutions)
     return done
