@@ -4,7 +4,9 @@ BTF-defined maps follow Linux kernel commit abd29c931459 ("libbpf: allow specify
 legacy ones are arrays of ``struct bpf_map_def`` (libbpf before 1.0) or iproute2's ``struct bpf_elf_map``.
 """
 
+import re
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
@@ -20,8 +22,9 @@ PIN_NONE, PIN_BY_NAME = 0, 1  # enum libbpf_pin_type
 class MapSpec:
     """A map as its object defines it; sizes in bytes. Plain data: the caller may change it before loading.
 
-    ``initial`` is the content of a global data map; ``slots`` names the program or map that a static initialiser
-    puts at an index; ``pinning`` is 1 where the object asks to be pinned by name (iproute2's values as they stand).
+    ``legacy_id`` is what iproute2 names a map by within its object; ``initial`` is the content of a global data map;
+    ``slots`` names the program or map that a static initialiser puts at an index; ``pinning`` is 1 where the object
+    asks to be pinned by name (iproute2's values as they stand).
     """
 
     name: str
@@ -36,6 +39,7 @@ class MapSpec:
     key_type_id: int = 0
     value_type_id: int = 0
     inner: "MapSpec | None" = None
+    legacy_id: int = 0
     section: int = 0
     offset: int = 0
     initial: bytearray | None = None
@@ -95,7 +99,10 @@ def _data_map(elf: Elf, section: Section, kind: str, btf: Btf | None) -> MapSpec
 
 # --- legacy definitions ---
 
-_DEF_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags")
+# What follows type, sizes, max_entries and flags in iproute2's struct bpf_elf_map, by the number of words:
+# id, pinning; id, pinning, inner_id, inner_idx. Other structs go on with what netbpf need not know.
+_OLD_ELF_MAP, _ELF_MAP = 7, 9
+_NO_INDEX = 0xFFFFFFFF
 
 
 def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
@@ -103,31 +110,59 @@ def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
     symbols = sorted(
         (
             s
-            for s in elf.symbols
-            if s.section == section.number and s.type not in (STT_SECTION, STT_FUNC) and s.name
+            for s in elf.symbols_in(section.number)
+            if s.type not in (STT_SECTION, STT_FUNC) and s.name
         ),
         key=lambda symbol: symbol.value,
     )
     if not symbols:
         raise elf.fail(f"section {escape(section.name)} holds maps without names (no symbols)")
     starts = [symbol.value for symbol in symbols] + [len(content)]
-    found = []
+    found: list[MapSpec] = []
+    outer: list[tuple[MapSpec, int]] = []
+    inner: dict[int, list[tuple[MapSpec, int]]] = {}
     for symbol, start, end in zip(symbols, starts, starts[1:], strict=False):
-        words = (end - start) // 4
-        if words < len(_DEF_FIELDS) or end > len(content):
+        size = min(end - start, symbol.size or end - start)
+        words = size // 4
+        if words < 4 or end > len(content):
             raise elf.fail(
-                f"map {escape(symbol.name)} has a definition of {end - start} bytes, at least 20 are needed"
+                f"map {escape(symbol.name)} has a definition of {size} bytes, at least 16 are needed"
             )
         values = struct.unpack_from(f"<{words}I", content, start)
-        kind, key_size, value_size, max_entries, flags = values[:5]
-        spec = MapSpec(
-            symbol.name, kind, key_size, value_size, max_entries, flags, section=section.number, offset=start
-        )  # fmt: skip
-        # struct bpf_elf_map goes on with id, pinning, inner_id, inner_idx; bpf_map_def variants with zeros.
-        if words >= 7:
-            spec.pinning = values[6]
+        spec = MapSpec(symbol.name, *values[:5], section=section.number, offset=start)
+        if words in (_OLD_ELF_MAP, _ELF_MAP):
+            spec.legacy_id, spec.pinning = values[5:7]
+        if words == _ELF_MAP:
+            inner_id, inner_index = values[7:]
+            if spec.type in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
+                outer.append((spec, inner_id))
+            inner.setdefault(spec.legacy_id, []).append((spec, inner_index))
         found.append(spec)
+    for spec, number in outer:
+        members = inner.get(number, []) if number else []
+        if members:
+            spec.inner = members[0][0]
+        spec.slots |= {index: one.name for one, index in members if index != _NO_INDEX}
     return found
+
+
+_TAIL = re.compile(r"(0[xX][0-9a-fA-F]{1,8}|\d{1,9})/(0[xX][0-9a-fA-F]{1,8}|\d{1,9})", re.ASCII)
+
+
+def fill_tails(maps: dict[str, MapSpec], programs: dict[str, str]) -> None:
+    """iproute2's way to fill prog arrays: a program in section ``ID/INDEX`` goes into the map of that id.
+
+    ``programs`` are names by section.
+    """
+    arrays = {m.legacy_id: m for m in maps.values() if m.legacy_id and m.type == MapType.PROG_ARRAY}
+    for section, name in programs.items():
+        found = _TAIL.fullmatch(section) if arrays else None
+        if found:
+            number, index = (
+                int(text, 16 if text[1:2] in ("x", "X") else 10) for text in found.groups()
+            )
+            if number in arrays:
+                arrays[number].slots.setdefault(index, name)
 
 
 # --- BTF definitions ---
@@ -139,9 +174,7 @@ def _btf_maps(elf: Elf, section: Section, btf: Btf | None) -> list[MapSpec]:
     sections = btf.find(".maps", Kind.DATASEC)
     if not sections:
         raise elf.fail("has a .maps section that its BTF does not describe", hint="compile with -g")
-    offsets = {
-        symbol.name: symbol.value for symbol in elf.symbols if symbol.section == section.number
-    }
+    offsets = {symbol.name: symbol.value for symbol in elf.symbols_in(section.number)}
     found = []
     for entry in btf.section_vars(sections[0]):
         variable = btf.type(entry.type_id)
@@ -158,6 +191,9 @@ def _btf_maps(elf: Elf, section: Section, btf: Btf | None) -> list[MapSpec]:
         spec.section, spec.offset = section.number, offsets[variable.name]
         found.append(spec)
     return found
+
+
+_NUMBERS = frozenset("type max_entries map_flags numa_node key_size value_size map_extra".split())
 
 
 class _Definition:
@@ -177,22 +213,14 @@ class _Definition:
         spec = MapSpec(self.name, MapType.UNSPEC)
         for member in btf.members(definition):
             match member.name:
-                case (
-                    "type"
-                    | "max_entries"
-                    | "map_flags"
-                    | "numa_node"
-                    | "key_size"
-                    | "value_size"
-                    | "map_extra"
-                ):
-                    number = self._number(member.name, member.type_id)
-                    attribute = "flags" if member.name == "map_flags" else member.name
-                    if attribute in ("key_size", "value_size") and getattr(spec, attribute) not in (
-                        0,
-                        number,
-                    ):
-                        raise self.fail(f"{attribute} {number} contradicts the size of its type")
+                case name if name in _NUMBERS:
+                    number = self._number(name, member.type_id)
+                    if not 0 <= number < 1 << (64 if name == "map_extra" else 32):
+                        raise self.fail(f"{name} {number} is out of range")
+                    attribute = "flags" if name == "map_flags" else name
+                    size = getattr(spec, attribute) if name in ("key_size", "value_size") else 0
+                    if size not in (0, number):
+                        raise self.fail(f"{name} {number} contradicts its type of {size} bytes")
                     setattr(spec, attribute, number)
                 case "key":
                     spec.key_type_id, spec.key_size = self._type(
@@ -245,6 +273,8 @@ class _Definition:
                 f"field {what} of its definition is not a pointer", hint="use the __type macro"
             )
         found = self.btf.size(pointer.size_or_type)
+        if found >= 1 << 32:
+            raise self.fail(f"its {what} type has {found} bytes")
         if size not in (0, found):
             raise self.fail(f"{what}_size {size} contradicts its {what} type of {found} bytes")
         return pointer.size_or_type, found
@@ -274,21 +304,23 @@ def fill_slots(elf: Elf, maps: dict[str, MapSpec], btf: Btf | None) -> None:
     owners = sorted(
         (m for m in maps.values() if m.section == section.number), key=lambda spec: spec.offset
     )
+    starts = [spec.offset for spec in owners]
+    ends = {symbol.name: symbol.value + symbol.size for symbol in elf.symbols_in(section.number)}
+    firsts: dict[str, int] = {}
     for relocation in elf.relocations(section):
-        owner = next((m for m in reversed(owners) if m.offset <= relocation.offset), None)
-        size = next(
-            (
-                s.size
-                for s in elf.symbols
-                if owner and s.section == section.number and s.name == owner.name
-            ),
-            0,
-        )
-        if owner is None or relocation.offset >= owner.offset + size or not relocation.symbol.name:
+        position = bisect_right(starts, relocation.offset) - 1
+        owner = owners[position] if position >= 0 else None
+        if owner is None or relocation.offset >= ends[owner.name] or not relocation.symbol.name:
             raise elf.fail("a static initialiser in .maps belongs to no map")
-        # `values` is the definition's last member: a flexible array of pointers that ends with the symbol.
-        first = owner.offset + _values_offset(elf, btf, owner)
-        owner.slots[(relocation.offset - first) // 8] = relocation.symbol.name
+        if owner.name not in firsts:
+            # `values` is the definition's last member: a flexible array of pointers that ends with the symbol.
+            firsts[owner.name] = owner.offset + _values_offset(elf, btf, owner)
+        index, rest = divmod(relocation.offset - firsts[owner.name], 8)
+        if index < 0 or rest:
+            raise elf.fail(
+                f"a static initialiser of map {escape(owner.name)} lies beside its values"
+            )
+        owner.slots[index] = relocation.symbol.name
 
 
 def _values_offset(elf: Elf, btf: Btf, owner: MapSpec) -> int:
