@@ -285,6 +285,10 @@ class Elf:
             return bytes(section.size)
         return self.data[section.offset : section.offset + section.size]
 
+    def part(self, section: Section, start: int, size: int) -> bytes:
+        """Some bytes of a section that has its bytes in the file, without copying the others."""
+        return self.content(section._replace(offset=section.offset + start, size=size))
+
     def symbols_in(self, section: int) -> list[Symbol]:
         """The symbols of the section with an index, in the table's order."""
         return self._by_section.get(section, [])

@@ -129,7 +129,8 @@ def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
                 f"map {escape(symbol.name)} has a definition of {size} bytes, at least 16 are needed"
             )
         values = struct.unpack_from(f"<{words}I", content, start)
-        spec = MapSpec(symbol.name, *values[:5], section=section.number, offset=start)
+        spec = MapSpec(symbol.name, *(*values, 0)[:5])
+        spec.section, spec.offset = section.number, start
         if words in (_OLD_ELF_MAP, _ELF_MAP):
             spec.legacy_id, spec.pinning = values[5:7]
         if words == _ELF_MAP:
