@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from netbpf.bpf.btf.build import Builder
-from netbpf.bpf.btf.decode import decode, decoder, field_decoder
+from netbpf.bpf.btf.decode import decode, decode_place, decoder, field_decoder
+from netbpf.bpf.btf.path import locate
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.types import Btf, Kind, Member, SectionVar
 from netbpf.bpf.btf.values import format_value
@@ -196,6 +197,10 @@ PREFIXES = [
     ("__u8 mac[6]", b"\x02" + bytes(5), "02:00:00:00:00:00/8"),
     ("__u16 vlan; __u16 port", bytes(4), {"prefixlen": 8, "vlan": 0, "port": 0}),
     ("__u32 zone; __be32 addr", bytes(8), {"prefixlen": 8, "zone": 0, "addr": "0.0.0.0"}),
+    ("struct { union { __u8 b[4]; __u16 w[2]; } u; } s", b"\x0a\0\0\0", "10.0.0.0/8"),
+    ("struct { __u16 a, b; } s", bytes(4), {"prefixlen": 8, "s": {"a": 0, "b": 0}}),
+    ("union { __u32 w; __u16 h; }", bytes(4), {"prefixlen": 8, "w": 0, "h": 0}),
+    ("float f", bytes(4), {"prefixlen": 8, "f": 0.0}),
     ("__u64 cgroup", bytes(12), {"prefixlen": 8, "cgroup": 0}),
 ]
 
@@ -271,6 +276,22 @@ def test_one_field_alone(clang: str) -> None:
     }  # fmt: skip
     with pytest.raises(ObjectError, match="cannot be read from 2 bytes"):
         field_decoder(fields["c"])(content[:2])
+
+
+def test_one_part_by_its_path(clang: str) -> None:
+    btf, datasec, content = section(compile_c(clang, BITS), ".data")
+    for path, expected in [("x.b", -16), ("x.m", "ON"), ("x.f", True), ("x.a", 5), ("x.t", -1)]:
+        place = locate(btf, datasec, path)
+        assert decode_place(place, content) == expected
+        with pytest.raises(ObjectError, match="cannot be read from"):
+            decode_place(place, content[: place.offset])
+    btf = btf_of(clang, "struct { int n[2][2]; __u8 mac[6]; } x;")
+    kind, raw = variable(btf, "x"), bytes(range(24))
+    whole: Any = decode(btf, kind, raw)
+    assert decode_place(locate(btf, kind, "n[1][0]"), raw) == whole["n"][1][0]
+    assert decode_place(locate(btf, kind, "n[1]"), raw) == whole["n"][1]
+    assert decode_place(locate(btf, kind, "mac[5]"), raw) == raw[21]
+    assert decode_place(locate(btf, kind, "mac"), raw) == whole["mac"]
 
 
 def test_flexible_arrays_have_what_lies_behind_the_struct(clang: str) -> None:
@@ -415,6 +436,15 @@ def _too_deep(b: Builder) -> int:
     return kind
 
 
+def _anonymous_too_many(b: Builder) -> int:
+    number = b.integer("char", 1)
+    parts = [
+        b.struct("s", 1, [Member(f"m{part}_{n}", number, 0, 0) for n in range(0xFFFF)])
+        for part in range(3)
+    ]
+    return b.struct("s", 1, [Member("", part, 0, 0) for part in parts])
+
+
 def _bitfield_of_struct(b: Builder) -> int:
     inner = b.record("i", [("a", b.integer("int", 4))])
     return b.struct("s", 8, [Member("a", inner, 0, 3)])
@@ -447,7 +477,8 @@ def _no_variable(b: Builder) -> int:
 HOSTILE = [
     (_member_outside, "lies outside"), (_in_itself, "contains itself"), (_typedef_loop, "refers to itself"),
     (_array_loop, "contains itself"), (_huge_array, "too large"), (_unions_without_end, "too large"),
-    (_anonymous_without_end, "two members called"), (_too_deep, "nests deeper"), (_bitfield_of_struct, "no bitfield"),
+    (_anonymous_without_end, "two members called"),
+    (_anonymous_too_many, "too many members"), (_too_deep, "nests deeper"), (_bitfield_of_struct, "no bitfield"),
     (_wide_integer, "integer of 255 bits"), (_odd_enum, "enum of 3 bytes"), (_function, "has no value"),
     (_variable_outside, "lies outside"), (_variable_too_small, "lies outside"), (_no_variable, "else than variables"),
 ]  # fmt: skip
@@ -470,6 +501,18 @@ def test_depth_counts_from_the_top_whatever_was_asked_before() -> None:
         assert shape(btf, kind).size == 4
     with pytest.raises(ObjectError, match="nests deeper"):
         shape(btf, 33)
+
+
+def test_functions_and_symbols_of_the_kernel_take_no_space() -> None:
+    builder = Builder()
+    number = builder.integer("int", 4)
+    function = builder.func("kfunc", builder.func_proto(0), 2)
+    symbol, here = builder.var("ksym", 0, 2), builder.var("x", number)
+    entries = [SectionVar(function, 0, 0), SectionVar(symbol, 0, 0), SectionVar(here, 0, 4)]
+    data = builder.datasec(".ksyms", 4, entries)
+    assert decode(builder.build(), data, b"\5\0\0\0") == {"x": 5}
+    with pytest.raises(ObjectError, match="type 1 is no section"):
+        variables(builder.build(), number)
 
 
 def test_elements_without_size_cost_nothing() -> None:

@@ -77,6 +77,8 @@ def field_decoder(field: Field) -> Decoder:
 def decode_place(place: Place, data: Buffer) -> Value:
     """The value of one part, which ``path.locate`` found, in the bytes of the whole."""
     part = memoryview(data)[place.offset : place.offset + place.size]
+    if len(part) < place.size:
+        raise _too_short(len(data), place.offset + place.size)
     if not place.bits:
         return shape_decoder(place.shape)(part)
     number = int.from_bytes(part, "little") >> place.bit & ((1 << place.bits) - 1)
