@@ -1,1 +1,269 @@
-"""The pytest plugin: fixtures and options. Imports nothing but pytest and the standard library."""
+"""The pytest plugin: options, markers and fixtures. Imports nothing but pytest and the standard library.
+
+Fixtures, each made from those to its left; all live for one test::
+
+    topology ─┬─ netns        a function that makes namespaces
+              ├─ veth         a function that makes wires
+              ├─ wire         one wire: wire.dut and wire.peer
+              └─ attach_kind ── rig     a wire, a hook, and what gets through it
+    changes                   strict counter checks
+    leak_check                fails the test for what it leaves behind
+
+Whatever they make is without a name and held by descriptors: parallel tests cannot meet, and a killed test leaves
+nothing.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from netns_fixtures.kinds import KINDS, AttachKind, chosen
+
+if TYPE_CHECKING:
+    from netbpf.net.netns import Namespace
+    from netns_fixtures.counters import Changes
+    from netns_fixtures.residue import Snapshot
+    from netns_fixtures.rig import Rig
+    from netns_fixtures.topology import Topology, Wire
+
+_LEAK_CHECKS: Final = ("off", "session", "test")
+_BASELINE: "pytest.StashKey[Snapshot]" = pytest.StashKey()
+_LEAKS: "pytest.StashKey[list[str]]" = pytest.StashKey()
+_OUTCOME: "pytest.StashKey[bool]" = pytest.StashKey()
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--attach-kinds`` on the command line, ``netns_leak_check`` in the ini-file."""
+    group = parser.getgroup("netns_fixtures", "tests of XDP and TC programs")
+    group.addoption(
+        "--attach-kinds",
+        metavar="KIND,...",
+        help="run tests with a rig or attach_kind only for these: "
+        f"{', '.join(KINDS)}; or groups: xdp, tc, tc-egress, ingress, all",
+    )
+    parser.addini(
+        "netns_leak_check",
+        "what looks for leaked programs, maps, links, descriptors, threads and namespaces: "
+        "off (only tests that use the fixture leak_check), session (the end of the run), "
+        "test (every test, and the end of the run)",
+        default="off",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers and check the settings."""
+    config.addinivalue_line(
+        "markers",
+        "attach_kinds(*kinds): run the test once for each of these kinds or groups of kinds (xdp-native, xdp-skb, "
+        "tc-clsact, tc-tcx, tc-clsact-egress, tc-tcx-egress; xdp, tc, tc-egress, ingress, all); ingress by default",
+    )
+    config.addinivalue_line(
+        "markers",
+        "requires(*what): skip the test, naming what is missing, unless all of this is there (root, CAP_..., "
+        "namespaces, ipv6, btf, an attach kind, linux>=X.Y, tool:NAME, module:NAME); "
+        "with NETBPF_REQUIRE_ALL=1 it fails",
+    )
+    if config.getini("netns_leak_check") not in _LEAK_CHECKS:
+        raise pytest.UsageError(
+            f"netns_leak_check = {config.getini('netns_leak_check')}: {', '.join(_LEAK_CHECKS)} are possible"
+        )
+    _allowed(config)
+
+
+def _allowed(config: pytest.Config) -> list[AttachKind] | None:
+    words = config.getoption("--attach-kinds")
+    try:
+        return chosen(*words.split(",")) if words else None
+    except ValueError as error:
+        raise pytest.UsageError(f"--attach-kinds: {error}") from None
+
+
+# --- parameters --------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per kind of attachment, with ids like ``[xdp-native]``."""
+    if "attach_kind" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("attach_kinds")
+    try:
+        kinds = chosen(*(marker.args if marker and marker.args else ("ingress",)))
+    except ValueError as error:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: attach_kinds: {error}") from None
+    allowed = _allowed(metafunc.config)
+    if allowed is not None:
+        kinds = [kind for kind in kinds if kind in allowed]
+    metafunc.parametrize(
+        "attach_kind",
+        [pytest.param(kind, id=kind.id, marks=pytest.mark.requires(kind.id)) for kind in kinds],
+        indirect=True,
+    )
+
+
+# --- requirements ------------------------------------------------------------------------------
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The marker ``requires``."""
+    wanted = [word for marker in item.iter_markers("requires") for word in marker.args]
+    if not wanted:
+        return
+    from netns_fixtures.requirements import missing
+
+    try:
+        reasons = [reason for word in dict.fromkeys(wanted) if (reason := missing(word))]
+    except ValueError as error:
+        pytest.fail(f"marker requires: {error}", pytrace=False)
+    if not reasons:
+        return
+    text = "; ".join(reasons)
+    if os.environ.get("NETBPF_REQUIRE_ALL") == "1":
+        pytest.fail(f"{text} (NETBPF_REQUIRE_ALL=1 allows no skip)", pytrace=False)
+    pytest.skip(text)
+
+
+# --- fixtures ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def topology() -> Iterator["Topology"]:
+    """Makes the namespaces and wires of this test, and takes them away after it."""
+    from netns_fixtures.topology import Topology
+
+    with Topology() as made:
+        yield made
+
+
+@pytest.fixture
+def netns(topology: "Topology") -> "Callable[[], Namespace]":
+    """A function that makes a network namespace without a name: ``netns().run(function)`` runs inside."""
+    return topology.namespace
+
+
+@pytest.fixture
+def veth(topology: "Topology") -> "Callable[..., Wire]":
+    """A function that makes a wire: ``veth()``, ``veth(dut=namespace, mtu=9000)``; see ``Topology.wire``."""
+    return topology.wire
+
+
+@pytest.fixture
+def wire(topology: "Topology") -> "Wire":
+    """A silent veth pair that is up: ``wire.dut`` and ``wire.peer``, each in a namespace of its own."""
+    return topology.wire()
+
+
+@pytest.fixture
+def attach_kind(request: pytest.FixtureRequest) -> AttachKind:
+    """How to attach, one kind after the other; the marker ``attach_kinds`` chooses which."""
+    kind: AttachKind = request.param
+    return kind
+
+
+@pytest.fixture
+def rig(topology: "Topology", attach_kind: AttachKind) -> Iterator["Rig"]:
+    """A test bench for one program and each kind of attachment: attach, send, expect. See ``Rig``."""
+    from netns_fixtures.rig import Rig
+
+    made = Rig(topology.wire(), attach_kind)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def changes() -> "type[Changes]":
+    """``with changes(read, {"counter": 3}):`` exactly that changes in what ``read()`` returns. See ``Changes``."""
+    from netns_fixtures.counters import Changes
+
+    return Changes
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Packets that a rig's test left untaken fail the test itself, not its clean-up."""
+    result = yield
+    made = pyfuncitem.funcargs.get("rig")
+    if made is not None and hasattr(made, "verify"):
+        made.verify()
+    return result
+
+
+# --- leaks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test if it leaves a program, map, link, descriptor, thread, child or named namespace behind.
+
+    Made before and checked after the test's other function fixtures, if it is the first of them: the ini-setting
+    ``netns_leak_check = test`` sees to that for every test. A test that has failed anyway is not accused.
+    """
+    from netns_fixtures.residue import Snapshot
+
+    before = Snapshot.take()
+    yield
+    if not request.node.stash.get(_OUTCOME, False):
+        return
+    leaks = before.leaks()
+    if leaks:
+        pytest.fail(
+            "the test left behind:\n" + "\n".join(f"  {leak}" for leak in leaks), pytrace=False
+        )
+
+
+@pytest.fixture(autouse=True)
+def _netns_leak_check(request: pytest.FixtureRequest) -> None:
+    """``leak_check`` for every test, where the ini-file says so."""
+    if request.config.getini("netns_leak_check") == "test":
+        request.getfixturevalue("leak_check")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether the test itself passed."""
+    report = yield
+    if call.when == "call":
+        item.stash[_OUTCOME] = report.passed
+    return report
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is there before the first test."""
+    # A worker of xdist leaves it to the process that started it, which outlives them all.
+    if session.config.getini("netns_leak_check") != "off" and not hasattr(
+        session.config, "workerinput"
+    ):
+        from netns_fixtures.residue import Snapshot
+
+        session.config.stash[_BASELINE] = Snapshot.take()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Compare with what is there after the last test."""
+    before = session.config.stash.get(_BASELINE, None)
+    if before is None:
+        return
+    # The process itself may keep what it likes: tests are over, and it is about to end.
+    leaks = [line for line in before.leaks() if not line.startswith(("descriptor:", "thread:"))]
+    if leaks:
+        session.config.stash[_LEAKS] = leaks
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what the whole run left behind."""
+    leaks = config.stash.get(_LEAKS, None)
+    if leaks:
+        terminalreporter.section("left behind by the test run", red=True)
+        for leak in leaks:
+            terminalreporter.line(leak)

@@ -1,0 +1,28 @@
+"""What the tests of the plugin share."""
+
+from collections.abc import Callable
+
+import pytest
+
+from netns_fixtures.residue import Snapshot
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a test module with the plugin, as another project would: in a process of its own, without our conftest."""
+    monkeypatch.delenv("NETBPF_REQUIRE_ALL", raising=False)
+
+    def run(source: str, *args: str, ini: str = "") -> pytest.RunResult:
+        pytester.makepyfile(test_it=source)
+        pytester.makefile(".ini", pytest=f"[pytest]\n{ini}\n")
+        return pytester.runpytest_subprocess("-q", *args)
+
+    return run
+
+
+@pytest.fixture
+def leaks() -> Callable[..., list[str]]:
+    """What is left of that which came up since the fixture was made; ``patience`` in seconds."""
+    return Snapshot.take().leaks

@@ -1,0 +1,167 @@
+"""Leak checks: each kind of residue is seen, and nobody is accused of what others hold."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netns_fixtures.kinds import TC_CLSACT, TC_TCX, XDP_SKB
+from netns_fixtures.programs import attach, attach_pass
+from netns_fixtures.residue import Snapshot
+from netns_fixtures.topology import Topology, Wire
+
+pytestmark = [pytest.mark.requires("root"), pytest.mark.serial]
+
+Leaks = Callable[..., list[str]]
+
+
+def test_nothing_is_nothing(leaks: Leaks) -> None:
+    assert leaks(patience=0.0) == []
+
+
+def test_a_descriptor_is_seen(leaks: Leaks) -> None:
+    with open("/dev/zero", "rb") as file:
+        assert leaks(patience=0.0) == [f"descriptor: {file.fileno()} -> /dev/zero"]
+    assert leaks(patience=0.0) == []
+
+
+def test_a_namespace_is_seen_by_its_descriptor(leaks: Leaks) -> None:
+    with Topology() as topology:
+        inode = topology.namespace().inode
+        [line] = leaks(patience=0.0)
+        assert line.endswith(f"-> net:[{inode}]")
+
+
+def test_a_named_namespace_is_seen(leaks: Leaks) -> None:
+    name = f"netbpf-leak-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        assert leaks(patience=0.0) == [f"named namespace: {name}"]
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+    assert leaks() == []
+
+
+def test_a_thread_is_seen(leaks: Leaks) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="straggler")
+    thread.start()
+    try:
+        assert leaks(patience=0.0) == ["thread: straggler"]
+    finally:
+        stop.set()
+        thread.join()
+    assert leaks(patience=0.0) == []
+
+
+def test_a_child_is_seen_even_as_a_zombie(leaks: Leaks) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        lines = leaks(patience=0.0)
+        assert f"child process: {child.pid} (python)" in [
+            line.replace("python3", "python") for line in lines
+        ]
+        assert child.stdin
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert any(line.startswith("child process:") for line in leaks(patience=0.0))
+    assert leaks() == []
+
+
+def test_programs_maps_and_links_are_seen_by_name(leaks: Leaks, wire: Wire) -> None:
+    before = Snapshot.take()
+    with attach(wire.dut, XDP_SKB, "builtin:xdp_globals"), attach_pass(wire.dut, TC_TCX):
+        lines = before.leaks(patience=0.0)
+    kinds = [line.partition(":")[0] for line in lines]
+    assert kinds.count("program") == 2
+    assert kinds.count("link") == 1
+    assert kinds.count("map") >= 1
+    assert any(line.endswith("'xdp_globals'") for line in lines)
+    assert any("anon_inode:bpf-prog (program " in line for line in lines)
+    assert before.leaks() == []
+
+
+def test_what_stays_attached_without_a_descriptor_is_seen(wire: Wire) -> None:
+    before = Snapshot.take()
+    program = attach_pass(wire.dut, TC_CLSACT)
+    number = program.id
+    program.close()
+    assert before.leaks(patience=0.5) == [f"program: {number} 'tc_verdict'"]
+
+
+OTHER = """
+import sys
+from netns_fixtures.kinds import KINDS
+from netns_fixtures.programs import attach, attach_pass
+from netns_fixtures.topology import Topology
+
+held, left = Topology(), Topology()
+kept = attach(held.wire().dut, KINDS["tc-tcx"], "builtin:tc_globals")
+attach(left.wire().dut, KINDS["xdp-skb"], "builtin:xdp_globals").close()
+attach_pass(left.wire().dut, KINDS["tc-clsact"]).close()
+print(sys.argv[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nobody_is_accused_of_what_another_process_holds(tmp_path: Path) -> None:
+    """By descriptor, and on an interface of a namespace that only the other process knows."""
+    script = tmp_path / "other.py"
+    script.write_text(OTHER)
+    # A grandchild whose parent has ended belongs to nobody here: another test run, as far as we can tell.
+    fifo = tmp_path / "stdin"
+    os.mkfifo(fifo)
+    before = Snapshot.take()
+    shell = f"{sys.executable} {script} ready < {fifo} & disown"
+    with (
+        subprocess.Popen(["bash", "-c", shell], stdout=subprocess.PIPE, text=True) as parent,
+        fifo.open("w"),
+    ):
+        assert parent.stdout
+        assert parent.stdout.readline() == "ready\n"
+        parent.wait()
+        blamed = [
+            line
+            for line in before.leaks(patience=1.0)
+            if line.startswith(("program", "map", "link"))
+        ]
+        assert blamed == []
+        seen = Snapshot.take()
+        assert len(seen.machine["program"]) - len(before.machine["program"]) == 3
+    assert before.leaks() == []
+
+
+def test_a_child_that_holds_something_is_accused(tmp_path: Path) -> None:
+    script = tmp_path / "other.py"
+    script.write_text(OTHER)
+    before = Snapshot.take()
+    command = [sys.executable, str(script), "ready"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        kinds = [line.partition(":")[0] for line in before.leaks(patience=0.5)]
+        assert kinds.count("program") == 3
+        assert child.stdin
+        child.stdin.close()
+    assert before.leaks() == []
+
+
+class Holder:
+    """Holds a descriptor and itself, and lets go of both only when the cycle collector comes."""
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.fd = os.dup(0)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def test_garbage_that_waits_for_the_collector_is_no_leak(leaks: Leaks) -> None:
+    Holder()
+    assert leaks(patience=1.0) == []
