@@ -7,6 +7,7 @@ Every function raises KernelError with the command's name and the errno, and not
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from typing import NamedTuple
@@ -239,7 +240,9 @@ def prog_load(
     insns, license_text = _buffer(spec.insns), _buffer(spec.license.encode() + b"\0")
     funcs = _buffer(spec.func_info) if spec.func_info else None
     lines = _buffer(spec.line_info) if spec.line_info else None
-    log = ctypes.create_string_buffer(log_size) if log_size else None
+    # Anonymous memory is there when it is written to: room for the largest log costs nothing.
+    memory = mmap.mmap(-1, log_size) if log_size else None
+    log = (ctypes.c_char * log_size).from_buffer(memory) if memory else None
     attr = _attr(
         "IIQQIIQII16sIIIIQIIQIII",
         spec.prog_type, len(spec.insns) // 8, _address(insns), _address(license_text),
@@ -250,7 +253,7 @@ def prog_load(
         spec.attach_btf_id, spec.attach_prog_fd,
     )  # fmt: skip
     result = _syscall(_NUMBER["PROG_LOAD"], attr)
-    text = b"" if log is None else log.value
+    text = b"" if log is None else ctypes.string_at(log)
     return (Fd(result), 0, text) if result >= 0 else (None, -result, text)
 
 

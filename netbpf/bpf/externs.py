@@ -4,10 +4,12 @@
 kernel lacks is 0, and a call of one becomes an instruction the verifier refuses only if it can be reached.
 """
 
+import functools
 import gzip
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from netbpf.bpf import insn as bpf
@@ -22,23 +24,23 @@ from netbpf.errors import NetbpfError, NotSupportedError, ObjectError
 from netbpf.text import escape
 
 KCONFIG_MAP = ".kconfig"
-_UNREACHABLE_HELPER = (
-    2002000000  # no helper has this number: the verifier names it if the call is ever reached
-)
+# No helper has this number or the next: should the call be reached, the verifier names it, and absent() the function.
+_UNREACHABLE_HELPER = 2002000000
+_UNREACHED = re.compile(r"unknown#(2002\d{6})\b")
 _TRISTATE = {"n": 0, "y": 1, "m": 2}  # enum libbpf_tristate
 
 
 def resolve(image: Image, spec: ObjectSpec, program: str) -> None:
     """Patch every extern reference of an image; ObjectError or NotSupportedError names the one that fails."""
     sections = _declared(spec.btf) if spec.btf else {}
-    for ref in image.externs:
+    for position, ref in enumerate(image.externs):
         section = sections.get(ref.name)
         if section is None:
             raise _unknown(spec, ref, program)
         if section == ".kconfig":
             _kconfig(image, spec, ref)
         elif ref.call:
-            _kfunc(image, spec, ref)
+            _kfunc(image, spec, ref, position)
         else:
             _ksym(image, spec, ref)
 
@@ -48,7 +50,10 @@ def _declared(btf: Btf) -> dict[str, str]:
     for section in btf.types():
         if section.kind is Kind.DATASEC and section.name in (".kconfig", ".ksyms"):
             for entry in btf.section_vars(section):
-                found[btf.type(entry.type_id).name] = section.name
+                one = btf.type(entry.type_id)
+                # .ksyms holds functions too, .kconfig only variables.
+                if one.kind is Kind.VAR or (one.kind is Kind.FUNC and section.name == ".ksyms"):
+                    found[one.name] = section.name
     return found
 
 
@@ -68,24 +73,38 @@ def _unknown(spec: ObjectSpec, ref: ExternRef, program: str) -> ObjectError:
 # --- functions and symbols of the kernel ---
 
 
-def _kfunc(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
-    found = kernel_btf().find(ref.name.partition("___")[0], Kind.FUNC)
+@functools.cache
+def _kernel_function(name: str) -> int | None:
+    """The BTF id of a kernel function; NotSupportedError where the kernel does not tell its types."""
+    found = kernel_btf().find(name, Kind.FUNC)
+    return found[0].id if found else None
+
+
+def _kfunc(image: Image, spec: ObjectSpec, ref: ExternRef, position: int) -> None:
+    number = _kernel_function(ref.name.partition("___")[0])
     one = bpf.read(image.insns, ref.at)
-    if found:
-        bpf.write(
-            image.insns, ref.at, one._replace(src=bpf.PSEUDO_KFUNC_CALL, off=0, imm=found[0].id)
-        )
+    if number is not None:
+        call = one._replace(src=bpf.PSEUDO_KFUNC_CALL, off=0, imm=number)
+        bpf.write(image.insns, ref.at, call)
     elif ref.weak:
-        bpf.write(image.insns, ref.at, one._replace(src=0, off=0, imm=_UNREACHABLE_HELPER))
+        call = one._replace(src=0, off=0, imm=_UNREACHABLE_HELPER + position)
+        bpf.write(image.insns, ref.at, call)
     else:
         raise NotSupportedError(
             f"this kernel has no function {escape(ref.name)}, which {spec.elf.origin} calls"
         )
 
 
+def absent(log: str, image: Image) -> str | None:
+    """The weak kernel function that a verifier log complains of because the kernel lacks it, or None."""
+    found = _UNREACHED.search(log)
+    position = int(found[1]) - _UNREACHABLE_HELPER if found else -1
+    return image.externs[position].name if 0 <= position < len(image.externs) else None
+
+
 def _ksym(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
     assert spec.btf is not None
-    (variable, *_) = spec.btf.find(ref.name, Kind.VAR, Kind.FUNC)
+    variable = spec.btf.find(ref.name, Kind.VAR, Kind.FUNC)[0]  # _declared() found it there
     one = bpf.read(image.insns, ref.at)
     typed = (
         variable.kind is Kind.VAR and spec.btf.resolve(variable.size_or_type).kind is not Kind.VOID
@@ -107,11 +126,14 @@ def _ksym(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
 
 
 def _kernel_address(name: str) -> int:
-    with open("/proc/kallsyms") as lines:
-        for line in lines:
-            fields = line.split()
-            if len(fields) >= 3 and fields[2] == name:
-                return int(fields[0], 16)
+    try:
+        with open("/proc/kallsyms") as lines:
+            for line in lines:
+                fields = line.split()
+                if len(fields) >= 3 and fields[2] == name:
+                    return int(fields[0], 16)
+    except OSError:
+        return 0  # without /proc, or hidden by kernel.kptr_restrict
     return 0
 
 
@@ -137,13 +159,10 @@ def _kconfig(image: Image, spec: ObjectSpec, ref: ExternRef) -> None:
 
 def _config_value(btf: Btf, type_id: int, ref: ExternRef) -> bytes:
     kind, size, name = btf.resolve(type_id), btf.size(type_id), escape(ref.name)
-    if ref.name == "LINUX_KERNEL_VERSION":
-        return kernel_version().to_bytes(size, "little")
-    if ref.name == "LINUX_HAS_SYSCALL_WRAPPER":
-        return int(platform.machine() in ("x86_64", "aarch64", "s390x")).to_bytes(size, "little")
-    if ref.name == "LINUX_HAS_BPF_COOKIE":
-        return int(kernel_version() >= 0x050F00).to_bytes(size, "little")
-    text = kernel_config().get(ref.name)
+    if ref.name in _FACTS:
+        text: str | None = str(_FACTS[ref.name]())
+    else:
+        text = kernel_config().get(ref.name)
     if text is None:
         if ref.weak:
             return bytes(size)
@@ -152,10 +171,11 @@ def _config_value(btf: Btf, type_id: int, ref: ExternRef) -> bytes:
             hint="declare it __weak if the program can do without",
         )
     if kind.kind is Kind.ARRAY:
-        return text.strip('"').encode()[: size - 1].ljust(size, b"\0")
+        return text.strip('"').encode()[: max(size - 1, 0)].ljust(size, b"\0")
     try:
         if text in _TRISTATE:
-            character = kind.kind is Kind.INT and btf.integer(kind).char
+            # As in libbpf, any integer of one byte that is no bool is a character: 'y', 'm' or 'n'.
+            character = kind.kind is Kind.INT and size == 1 and not btf.integer(kind).boolean
             number = ord(text) if character else _TRISTATE[text]
         else:
             number = int(text, 0)
@@ -175,6 +195,15 @@ def kernel_version() -> int:
     return major << 16 | minor << 8 | min(patch, 255)
 
 
+# Externs that are in no configuration file (libbpf answers them too).
+_FACTS: dict[str, Callable[[], int]] = {
+    "LINUX_KERNEL_VERSION": kernel_version,
+    "LINUX_HAS_SYSCALL_WRAPPER": lambda: int(platform.machine() in ("x86_64", "aarch64", "s390x")),
+    "LINUX_HAS_BPF_COOKIE": lambda: int(kernel_version() >= 0x050F00),
+}
+
+
+@functools.cache
 def kernel_config() -> dict[str, str]:
     """The running kernel's configuration: /proc/config.gz, else /boot/config-RELEASE; NetbpfError without either."""
     for path in (Path("/proc/config.gz"), Path("/boot") / f"config-{os.uname().release}"):

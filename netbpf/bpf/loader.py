@@ -4,11 +4,12 @@ A sibling that the verifier would reject, or that needs what this kernel lacks, 
 """
 
 import errno
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.capabilities import Capability, permission_error
@@ -22,10 +23,14 @@ from netbpf.bpf.mapload import create, kernel_name
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.bpf.program import Program
 from netbpf.constants import AttachType, Hook, MapType, ProgFlag, ProgType
-from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, VerifierError
+from netbpf.errors import KernelError, NotSupportedError, ObjectError, VerifierError
 from netbpf.text import escape
 
-_LOG_SIZES = (1 << 20, 1 << 24, (1 << 30) - 1)  # bytes; the kernel's limit is UINT_MAX >> 2
+if TYPE_CHECKING:
+    from netbpf.bpf.core import Resolution
+
+# Bytes, of memory that is only taken as the verifier writes; the kernel's limit is UINT_MAX >> 2.
+_LOG_SIZES = (1 << 24, (1 << 30) - 1)
 _INTERRUPTED_TRIES = 5
 
 
@@ -94,7 +99,8 @@ class _Loader:
             undo,
         )
         self.maps: dict[str, Map] = {}
-        self.siblings: dict[str, Program] = {}
+        self.programs: dict[str, Program] = {}
+        self.types_refused = ""
         self.prefix = Path(spec.path).name.split(".")[0]
         self.btf = self._load_btf()
 
@@ -104,12 +110,14 @@ class _Loader:
 
     def run(self, program: ProgramSpec, extra_maps: tuple[str, ...]) -> Loaded:
         loaded = self._program(program)
+        self.programs[program.name] = loaded
         for name in extra_maps:
             if name not in self.maps:
                 self._map(name)
                 sys_bpf.prog_bind_map(loaded.fd.fileno(), self.maps[name].fd.fileno())
         self._fill_slots()
-        return Loaded(self.spec, program, loaded, self.maps, self.siblings)
+        siblings = {name: one for name, one in self.programs.items() if one is not loaded}
+        return Loaded(self.spec, program, loaded, self.maps, siblings)
 
     # --- types ---
 
@@ -117,14 +125,18 @@ class _Loader:
         if self.spec.btf is None:
             return None
         hidden = frozenset(f.name for f in self.spec.functions if f.hidden and not f.static)
-        data = for_kernel(self.spec.btf, hidden)
+        with self.spec.elf.named():
+            data = for_kernel(self.spec.btf, hidden)
         fd, number, _ = sys_bpf.btf_load(data)
         if fd is None and number == errno.EPERM:
             raise permission_error("load types (BTF)", Capability.BPF)
         if fd is None:
             fd, _, _ = sys_bpf.btf_load(for_old_kernel(data))
         if fd is None:
-            # A kernel without BTF, or one that refuses these types, still runs the program without them.
+            # A kernel without BTF, or one that refuses these types, still runs most programs without them.
+            _, _, log = sys_bpf.btf_load(data, log_size=1 << 16)
+            lines = log.decode(errors="replace").splitlines() or [os.strerror(number)]
+            self.types_refused = escape(lines[-1].strip())
             return None
         self.undo.callback(fd.close)
         return fd
@@ -144,42 +156,76 @@ class _Loader:
 
     def _fill_slots(self) -> None:
         """Static initialisers: programs into prog arrays, maps into maps of maps."""
-        for name in list(self.maps):
-            if name in self.reuse:
-                continue
-            for index, target in self.spec.maps[name].slots.items():
-                number = self._slot(name, target)
-                self.maps[name].update(index.to_bytes(4, "little"), number.to_bytes(4, "little"))
+        filled = set(self.reuse)
+        # What is put in may bring maps that have initialisers of their own.
+        while waiting := [name for name in self.maps if name not in filled]:
+            for name in waiting:
+                filled.add(name)
+                for index, target in self.spec.maps[name].slots.items():
+                    self._fill(name, index, target)
+
+    def _fill(self, name: str, index: int, target: str) -> None:
+        number = self._slot(name, target).to_bytes(4, "little")
+        try:
+            self.maps[name].update(index.to_bytes(4, "little"), number)
+        except KernelError as error:
+            what = f"map {escape(name)} of {self.spec.elf.origin} does not take {escape(target)} at index {index}"
+            raise ObjectError(
+                f"{what}: {error.message}",
+                hint="programs of a prog array need one type and one xdp.frags; maps of a map one type, size and flags",
+            ) from None
 
     def _slot(self, name: str, target: str) -> int:
         if self.spec.maps[name].type != MapType.PROG_ARRAY:
             if target not in self.spec.maps:
-                raise ObjectError(
-                    f"map {escape(name)} is initialised with {escape(target)}, which is no map"
-                )
+                raise self._no_slot(name, target, "map")
             return self._map(target).fd.fileno()
-        if target not in self.siblings:
+        if target not in self.programs:
             spec = next((one for one in self.spec.programs if one.name == target), None)
             if spec is None:
-                raise ObjectError(
-                    f"map {escape(name)} is initialised with {escape(target)}, which is no program"
-                )
-            self.siblings[target] = self._program(spec)
-        return self.siblings[target].fd.fileno()
+                raise self._no_slot(name, target, "program")
+            self.programs[target] = self._program(spec)
+        return self.programs[target].fd.fileno()
+
+    def _no_slot(self, name: str, target: str, kind: str) -> ObjectError:
+        return self.spec.elf.fail(
+            f"map {escape(name)} is initialised with {escape(target)}, which is no {kind}"
+        )
 
     # --- the program ---
 
     def _program(self, program: ProgramSpec) -> Program:
         image = link(self.spec, program.function)
-        if image.relocations:
-            self._relocate(image, program)
+        resolutions = self._relocate(image, program) if image.relocations else []
         if image.externs:
             self._resolve_externs(image, program)
         for ref in image.maps:
             self._patch_map(image, ref.at, self._map(ref.map).fd.fileno(), ref.offset)
-        fd = self._load(program, self._request(image, program))
+        try:
+            fd = self._load(program, self._request(image, program))
+        except VerifierError as error:
+            raise self._missing(program, image, resolutions, error.log) or error from None
         self.undo.callback(fd.close)
         return Program(fd)
+
+    def _missing(
+        self, program: ProgramSpec, image: Image, resolutions: "list[Resolution]", log: str
+    ) -> NotSupportedError | None:
+        """The rejection of a program in whose way stands something that this kernel does not have."""
+        name = f"program {escape(program.name)} of {self.spec.elf.origin}"
+        if resolutions:
+            from netbpf.bpf.core import blame, needs
+
+            if poisoned := blame(log, resolutions):
+                return NotSupportedError(f"this kernel cannot run {name}: {needs(poisoned)}")
+        if image.externs:
+            from netbpf.bpf.externs import absent
+
+            if function := absent(log, image):
+                return NotSupportedError(
+                    f"this kernel cannot run {name}: it calls {escape(function)}, which the kernel does not have"
+                )
+        return None
 
     @staticmethod
     def _patch_map(image: Image, index: int, fd: int, offset: int | None) -> None:
@@ -187,15 +233,16 @@ class _Loader:
         bpf.write(image.insns, index, bpf.read(image.insns, index)._replace(src=source, imm=fd))
         bpf.set_imm(image.insns, index + 1, offset or 0)
 
-    def _relocate(self, image: Image, program: ProgramSpec) -> None:
+    def _relocate(self, image: Image, program: ProgramSpec) -> "list[Resolution]":
         from netbpf.bpf.core import relocate_image  # only objects with CO-RE relocations pay for it
 
-        relocate_image(image, self.spec, program.name, self.kernel_btf)
+        return relocate_image(image, self.spec, program.name, self.kernel_btf)
 
     def _resolve_externs(self, image: Image, program: ProgramSpec) -> None:
         from netbpf.bpf.externs import resolve
 
-        resolve(image, self.spec, program.name)
+        with self.spec.elf.named():
+            resolve(image, self.spec, program.name)
 
     def _request(self, image: Image, program: ProgramSpec) -> sys_bpf.ProgLoad:
         # The kernel wants the records of every function or of none.
@@ -231,9 +278,10 @@ class _Loader:
             log = raw.decode(errors="replace")
             if number != errno.ENOSPC:
                 break
-        if request.btf_fd and _about_types(log):
+        if request.btf_fd and rejection.about_types(log):
             return self._load(program, request._replace(btf_fd=0, func_info=b"", line_info=b""))
-        raise self._rejected(program, request, number, log)
+        name = f"program {escape(program.name)} of {self.spec.elf.origin}"
+        raise rejection.explain(name, request, number, log, types_refused=self.types_refused)
 
     @staticmethod
     def _attempt(request: sys_bpf.ProgLoad, log_size: int) -> tuple[Fd | None, int, bytes]:
@@ -244,36 +292,3 @@ class _Loader:
                 break
             result = sys_bpf.prog_load(request, log_size=log_size)
         return result
-
-    def _rejected(
-        self, program: ProgramSpec, request: sys_bpf.ProgLoad, number: int, log: str
-    ) -> NetbpfError:
-        name = f"program {escape(program.name)} of {self.spec.elf.origin}"
-        words = rejection.reason(log)
-        if words:
-            source = rejection.last_source(log)
-            at = f" (at {escape(source)})" if source else ""
-            return VerifierError(
-                f"the verifier rejects {name}: {escape(words)}{at}",
-                log=log,
-                hint="-v shows the whole verifier log",
-            )
-        cause = KernelError("BPF_PROG_LOAD", number)
-        if number == errno.EPERM:
-            needed = [Capability.BPF, Capability.NET_ADMIN]
-            return permission_error(f"load {name}", *needed)
-        if number == errno.E2BIG:
-            return VerifierError(
-                f"{name} is too large: {len(request.insns) // bpf.SIZE} instructions", log=log
-            )
-        if number == errno.EINVAL and request.flags & ProgFlag.XDP_HAS_FRAGS:
-            return NotSupportedError(
-                f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)"
-            )
-        return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log)
-
-
-def _about_types(log: str) -> bool:
-    words = ("func_info", "line_info", "btf", "BTF")
-    first = log.splitlines()[:2]
-    return any(word in line for line in first for word in words)

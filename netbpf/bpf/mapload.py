@@ -32,7 +32,7 @@ def kernel_name(prefix: str, name: str) -> str:
 
 def create(spec: MapSpec, prefix: str, btf: Fd | None) -> Map:
     """Create one map, with its initial content; NetbpfError says which map and why not."""
-    inner = create(spec.inner, prefix, None) if spec.inner else None
+    inner = create(spec.inner, prefix, btf) if spec.inner else None
     try:
         fd = _create(spec, kernel_name(prefix, spec.name), btf, inner)
     finally:

@@ -38,25 +38,26 @@ _KNOWN = {
     "tc/egress": Declared(ProgType.SCHED_CLS, direction="egress"),
     "tcx/ingress": Declared(ProgType.SCHED_CLS, direction="ingress"),
     "tcx/egress": Declared(ProgType.SCHED_CLS, direction="egress"),
+    "netkit/primary": _TC,
+    "netkit/peer": _TC,
     "action": Declared(ProgType.SCHED_ACT),
 }
 # Sections of other program types: a program in one of them never fits an XDP or TC hook.
-_OTHER = re.compile(
-    r"^(?:k(?:ret)?(?:probe|syscall)|u(?:ret)?probe|usdt|f(?:entry|exit|mod_ret)|tp(?:_btf)?|raw_tp|raw_tracepoint"
-    r"|tracepoint|perf_event|lsm|iter|freplace|socket|sk_(?:reuseport|skb|msg|lookup)|sockops|flow_dissector"
-    r"|cgroup|lwt_|lirc|struct_ops|syscall|netfilter|netkit)"
-)
-_OTHER_TYPES = {
+_OTHER = {
     "kprobe": ProgType.KPROBE, "kretprobe": ProgType.KPROBE, "uprobe": ProgType.KPROBE, "uretprobe": ProgType.KPROBE,
     "ksyscall": ProgType.KPROBE, "kretsyscall": ProgType.KPROBE, "usdt": ProgType.KPROBE,
     "tp": ProgType.TRACEPOINT, "tracepoint": ProgType.TRACEPOINT, "raw_tp": ProgType.RAW_TRACEPOINT,
     "raw_tracepoint": ProgType.RAW_TRACEPOINT, "tp_btf": ProgType.TRACING, "fentry": ProgType.TRACING,
     "fexit": ProgType.TRACING, "fmod_ret": ProgType.TRACING, "iter": ProgType.TRACING, "lsm": ProgType.LSM,
-    "perf_event": ProgType.PERF_EVENT, "freplace": ProgType.EXT, "socket": ProgType.SOCKET_FILTER,
-    "sk_reuseport": ProgType.SK_REUSEPORT, "sk_skb": ProgType.SK_SKB, "sk_msg": ProgType.SK_MSG,
-    "sk_lookup": ProgType.SK_LOOKUP, "sockops": ProgType.SOCK_OPS, "flow_dissector": ProgType.FLOW_DISSECTOR,
-    "cgroup_skb": ProgType.CGROUP_SKB, "syscall": ProgType.SYSCALL, "netfilter": ProgType.NETFILTER,
+    "lsm_cgroup": ProgType.LSM, "perf_event": ProgType.PERF_EVENT, "freplace": ProgType.EXT,
+    "socket": ProgType.SOCKET_FILTER, "socket_filter": ProgType.SOCKET_FILTER, "sk_reuseport": ProgType.SK_REUSEPORT,
+    "sk_skb": ProgType.SK_SKB, "sk_msg": ProgType.SK_MSG, "sk_lookup": ProgType.SK_LOOKUP,
+    "sockops": ProgType.SOCK_OPS, "flow_dissector": ProgType.FLOW_DISSECTOR, "cgroup_skb": ProgType.CGROUP_SKB,
+    "cgroup": ProgType.CGROUP_SOCK, "lwt_in": ProgType.LWT_IN, "lwt_out": ProgType.LWT_OUT,
+    "lwt_xmit": ProgType.LWT_XMIT, "lwt_seg6local": ProgType.LWT_SEG6LOCAL, "lirc_mode2": ProgType.LIRC_MODE2,
+    "struct_ops": ProgType.STRUCT_OPS, "syscall": ProgType.SYSCALL, "netfilter": ProgType.NETFILTER,
 }  # fmt: skip
+_FIRST_WORD = re.compile(r"[a-z0-9_]*?(?=\d*(?:[/.+]|$))")
 _CONTEXTS = {"xdp_md": _XDP, "__sk_buff": _TC}
 UNKNOWN = Declared(ProgType.UNSPEC)
 
@@ -66,9 +67,9 @@ def declared(section: str, btf: Btf | None, func_type_id: int | None) -> Declare
     name = section.removeprefix("?")  # SEC("?xdp"): libbpf does not load it unless asked
     if name in _KNOWN:
         return _KNOWN[name]
-    if _OTHER.match(name):
-        prefix = re.split(r"[/.+]", name)[0]
-        return Declared(_OTHER_TYPES.get(prefix, ProgType.STRUCT_OPS))
+    word = _FIRST_WORD.match(name)
+    if word and word[0] in _OTHER:
+        return Declared(_OTHER[word[0]])
     by_name = _by_habit(name)
     by_context = _context(btf, func_type_id)
     if by_context is None:
@@ -93,7 +94,8 @@ def _context(btf: Btf | None, func_type_id: int | None) -> Declared | None:
     function = btf.type(func_type_id)
     if function.kind is not Kind.FUNC:
         return None
-    params = btf.params(btf.type(function.size_or_type))
+    prototype = btf.type(function.size_or_type)
+    params = btf.params(prototype) if prototype.kind is Kind.FUNC_PROTO else []
     pointer = btf.resolve(params[0].type_id) if params else None
     if pointer is None or pointer.kind is not Kind.PTR:
         return None

@@ -8,9 +8,12 @@ import struct
 from collections.abc import Callable
 
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
+from netbpf.errors import ObjectError
+from netbpf.text import escape
 
 _U32 = struct.Struct("<I")
 _STATIC, _GLOBAL, _EXTERN = 0, 1, 2
+_MAX_KCONFIG = 1 << 20  # bytes of all .kconfig variables of an object
 
 
 def fix_sections(
@@ -39,6 +42,8 @@ def fix_sections(
                 # A static variable's offset stands already; its name may not even be unique.
                 found = symbol_offset(section.name, variable.name)
                 offset = offset if found is None else found
+                if offset >= 1 << 32:
+                    raise ObjectError(f"variable {escape(variable.name)} lies at offset {offset}")
             entries.append((offset, entry.type_id, entry.size))
         for index, (offset, type_id, length) in enumerate(sorted(entries)):
             struct.pack_into("<III", out, start + 12 + 12 * index, type_id, offset, length)
@@ -111,6 +116,10 @@ def kconfig_layout(btf: Btf) -> tuple[int, dict[str, tuple[int, int]]]:
             variable = btf.type(entry.type_id)
             start = (end + 7) & ~7
             end = start + btf.size(variable.size_or_type)
+            if end > _MAX_KCONFIG:
+                raise ObjectError(
+                    f".kconfig variable {escape(variable.name)} has {end - start} bytes"
+                )
             places[variable.name] = (start, variable.id)
     return end, places
 
@@ -118,7 +127,7 @@ def kconfig_layout(btf: Btf) -> tuple[int, dict[str, tuple[int, int]]]:
 def _lay_out_kconfig(btf: Btf, out: bytearray, section: BtfType, start: int) -> None:
     size, places = kconfig_layout(btf)
     _U32.pack_into(out, start + 8, size)
-    for index, (offset, type_id) in enumerate(sorted(places.values())):
+    for index, (offset, type_id) in enumerate(sorted(places.values())[: section.vlen]):
         entry = (type_id, offset, btf.size(type_id))
         struct.pack_into("<III", out, start + 12 + 12 * index, *entry)
 
@@ -139,6 +148,8 @@ def _name_params(btf: Btf, out: bytearray, function: BtfType) -> None:
     """Parameters of a FUNC need names (btf_func_check); declarations often have none, so they borrow the function's."""
     name = _U32.unpack_from(out, btf.offset_of(function.id))[0]
     prototype = btf.type(function.size_or_type)
+    if prototype.kind is not Kind.FUNC_PROTO:
+        raise ObjectError(f"BTF function {escape(function.name)} has a type that is no prototype")
     start = btf.offset_of(prototype.id) + 12
     for index, param in enumerate(btf.params(prototype)):
         if param.type_id and not param.name:
