@@ -8,15 +8,7 @@ from netbpf.bpf.btf.build import Builder
 from netbpf.bpf.btf.types import MAGIC, Btf, Kind
 from netbpf.bpf.core.relocation import access_path, essential_name
 from netbpf.errors import ObjectError
-
-
-def split(base: Btf, builder: Builder) -> Btf:
-    """What a builder added to ``base``, as a module's split BTF would have it."""
-    whole = builder.build()
-    types = whole.data[whole.offset_of(base.count) : len(whole.data) - len(whole.strings)]
-    strings = whole.strings[len(base.strings) :]
-    header = struct.pack("<HBBIIIII", MAGIC, 1, 0, 24, 0, len(types), len(types), len(strings))
-    return Btf(header + types + strings, base)
+from tests.unit.core_types import split_bytes
 
 
 def test_find_gives_every_type_of_a_name_and_no_other() -> None:
@@ -36,6 +28,17 @@ def test_find_knows_strings_that_are_the_end_of_others() -> None:
     builder._string_offsets["name"] = whole + 5
     type_id = builder.struct("name", 4, [])
     assert [one.id for one in builder.build().find("name")] == [type_id]
+
+
+def test_find_is_not_misled_by_numbers_that_lie_across_two_names() -> None:
+    builder = Builder()
+    builder.string("x")  # at offset 1
+    builder.string("f" * (256 - len(builder._strings) - 1))
+    assert builder.string("at_256") == 256
+    number = builder.integer("at_256", 4)
+    builder.ptr(number)  # offset 0: together with 256 the bytes of a 1, one byte too early
+    wanted = builder.typedef("x", number)
+    assert [one.id for one in builder.build().find("x")] == [wanted]
 
 
 @pytest.mark.parametrize("others", [0, 30], ids=["few strings", "many strings"])
@@ -58,7 +61,7 @@ def test_a_module_names_types_with_its_own_strings_and_the_kernels() -> None:
     mine = builder.struct("own", 4, [])
     builder._string_offsets["known"] = base.strings.index(b"known")
     shared = builder.struct("known", 8, [])
-    module = split(base, builder)
+    module = Btf(split_bytes(base, builder), base)
     assert [one.id for one in module.find("own")] == [mine]
     assert [(one.id, one.size_or_type) for one in module.find("known")] == [(shared, 8)]
     assert [one.size_or_type for one in base.find("known")] == [4]
