@@ -160,7 +160,12 @@ class Capture:
             raise TrafficError(
                 "expect() without a packet expects nothing; did you mean expect_none()?"
             )
-        return [self._take(comparison, within) for comparison in wanted]
+        taken = []
+        for (
+            comparison
+        ) in wanted:  # a comprehension would be a frame of its own in pytest's traceback
+            taken.append(self._take(comparison, within))  # noqa: PERF401
+        return taken
 
     def _take(self, comparison: fields.Comparison, within: float) -> bytes:
         __tracebackhide__ = True

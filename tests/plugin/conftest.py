@@ -11,7 +11,10 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a test module with the plugin, as another project would: in a process of its own, without our conftest."""
+    """Run a test module with the plugin, as another project would: in a process of its own, without our conftest.
+
+    NETBPF_REQUIRE_ALL is what the test sets, not what this run has.
+    """
     monkeypatch.delenv("NETBPF_REQUIRE_ALL", raising=False)
 
     def run(source: str, *args: str, ini: str = "") -> pytest.RunResult:
