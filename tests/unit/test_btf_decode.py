@@ -9,6 +9,7 @@ import pytest
 
 from netbpf.bpf.btf.build import Builder
 from netbpf.bpf.btf.decode import decode, decode_place, decoder, field_decoder
+from netbpf.bpf.btf.names import is_address
 from netbpf.bpf.btf.path import locate
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.types import Btf, Kind, Member, SectionVar
@@ -185,6 +186,24 @@ def test_the_name_of_a_variable_map_or_typedef_counts(clang: str) -> None:
     assert decode(btf, variable(btf, "z"), data, name="blocked_ips") == "10.0.0.1"
 
 
+@pytest.mark.parametrize(
+    "name",
+    "addr saddr daddr ip ip4 ipv6 src_ip dstIP vip addrs addresses addr_2 ip_start ip_min_be src dst6 v4 v6addr"
+    " nexthop gateway gw peer_address local_addr_key ip_src key_ip4 remoteAddr6".split(),
+)
+def test_names_of_addresses(name: str) -> None:
+    assert is_address(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "seq salt hash ip_hash ip_count addr_len skip chip ship proto port mac vlan id v5 x 2 t net key _ a1".split(),
+)
+def test_names_of_other_things(name: str) -> None:
+    assert not is_address(name)
+    assert not is_address("")
+
+
 PREFIXES = [
     ("__u8 addr[4]", b"\x0a\0\0\0", "10.0.0.0/8"),
     ("__u32 data", b"\x0a\0\0\0", "10.0.0.0/8"),
@@ -299,6 +318,17 @@ def test_flexible_arrays_have_what_lies_behind_the_struct(clang: str) -> None:
     assert decode(btf, variable(btf, "x"), b"\x02\0") == {"n": 2, "data": []}
     assert decode(btf, variable(btf, "x"), b"\x02\0\x05\0\x06\0\x07") == {"n": 2, "data": [5, 6]}
     assert decode(btf, variable(btf, "y"), bytes(4) + b"hi\0\0") == {"n": 0, "text": "hi"}
+
+
+def test_padding_is_no_element_of_a_flexible_array(clang: str) -> None:
+    btf = btf_of(clang, "struct { __u64 a; __u32 n; __u8 items[]; } x;")
+    data = bytes(12) + b"\1\2\3\4"
+    assert decode(btf, variable(btf, "x"), data) == {"a": 0, "n": 0, "items": []}
+    assert decode(btf, variable(btf, "x"), data + b"\5") == {
+        "a": 0,
+        "n": 0,
+        "items": [1, 2, 3, 4, 5],
+    }
 
 
 def test_a_variable_may_be_larger_than_its_type(clang: str) -> None:

@@ -42,7 +42,7 @@ def variables(btf: Btf, section: str | int) -> list[Variable]:
             raise ObjectError(f"BTF type {section} is no section")
     texts: dict[int, list[str]] = {}
     for one in btf.types():
-        if one.kind is Kind.DECL_TAG and btf.tag_component(one) == -1:
+        if one.kind is Kind.DECL_TAG:
             texts.setdefault(one.size_or_type, []).append(one.name)
     return [
         Variable(
