@@ -10,6 +10,7 @@ import sys
 from array import array
 from collections.abc import Collection, Iterator
 from enum import IntEnum
+from operator import itemgetter
 from typing import NamedTuple
 
 from netbpf.errors import ObjectError
@@ -175,7 +176,7 @@ class Btf:
             words.byteswap()
         return words
 
-    def _scan(self) -> "array[int]":
+    def _scan(self) -> list[int]:
         """Where each type begins, in words. The kernel has 130,000 types: every step in the loop counts."""
         words = self._words()
         starts: list[int] = []
@@ -190,7 +191,7 @@ class Btf:
             raise ObjectError(f"BTF type {number} is {error.message}") from None
         if position - 1 != end:
             raise ObjectError("BTF is truncated: its last type is cut off")
-        return array("I", starts)
+        return starts
 
     # --- plain access ---
 
@@ -372,7 +373,10 @@ class Btf:
         """Ids, in order, of the types (of this BTF, not of its base) whose name stands at one of ``offsets``."""
         if self._names is None:
             words = self._words()
-            self._names = array("I", [words[start - 1] for start in self._starts]).tobytes()
+            words.insert(0, 0)  # so that the number of a type's info word finds the word before it, the name
+            # One call for all is twice as fast as a loop; the zeros make it a tuple however few there are.
+            names = itemgetter(0, 0, *self._starts)(words)
+            self._names = array("I", names).tobytes()[8:]
         if len(offsets) > _FEW:
             wanted = frozenset(offsets)
             names = memoryview(self._names).cast("I")

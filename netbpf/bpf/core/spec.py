@@ -5,7 +5,6 @@ writes it (only names and array indexes), which is what is looked for in other t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from netbpf.bpf.btf.types import Array, Btf, BtfType, Kind, Member
@@ -35,8 +34,7 @@ class Step(NamedTuple):
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """A way within ``btf`` from type ``root``. ``bit_offset`` is where it ends, counted from the root's start."""
 
     btf: Btf
