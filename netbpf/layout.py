@@ -52,6 +52,11 @@ def own_bpffs() -> Path:
     return state_dir() / "bpffs"
 
 
+def link_pins(bpffs: Path) -> Path:
+    """The directory of the pins of managed links."""
+    return bpffs / PIN_ROOT / "links"
+
+
 def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
     """The pin of a managed link."""
-    return bpffs / PIN_ROOT / "links" / place(netns, ifindex, hook)
+    return link_pins(bpffs) / place(netns, ifindex, hook)

@@ -7,8 +7,9 @@ directories are checked before anything is opened in them.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from netbpf import layout
 from netbpf._sys import bpf as sys_bpf
@@ -36,16 +37,17 @@ def existing_bpffs() -> list[Path]:
 def bpffs() -> Path:
     """A bpffs for new pins: the host's, else one of netbpf's own, which is mounted if need be.
 
-    NotSupportedError in a mount namespace other than the host's without one (``ip netns exec`` hides
+    NotSupportedError in a mount namespace other than the host's without one of the host's (``ip netns exec`` hides
     /sys/fs/bpf): what is mounted there goes away with the shell, and every pin with it.
     """
-    found = existing_bpffs()
-    if found:
-        return found[0]
+    passing = _passing_mounts()
+    for path in existing_bpffs():
+        if not passing or _on_host(path):
+            return path
     path = layout.own_bpffs()
-    if _passing_mounts():
+    if passing:
         raise NotSupportedError(
-            "there is no bpffs to pin a link in, and one mounted here would vanish with this mount namespace",
+            "there is no bpffs here that outlives this mount namespace, so a pinned link would not either",
             hint="run netbpf outside of `ip netns exec`, with --netns NAME, or without --link",
         )
     try:
@@ -61,20 +63,63 @@ def bpffs() -> Path:
 
 
 def _passing_mounts() -> bool:
-    """Whether mounts made here end with this mount namespace: under ``ip netns exec``, or as a slave of another.
+    """Whether mounts made here end with this mount namespace: it is not the one of process 1.
 
-    ip-netns(8) mounts a sysfs named after the namespace over /sys, and makes every mount a slave.
+    Where that may not be seen: ip-netns(8) mounts a sysfs named after the namespace over /sys, and makes every mount
+    a slave.
     """
-    with open("/proc/thread-self/mountinfo") as lines:
-        for line in lines:
-            # proc(5): ... root, mount point, options, optional fields, "-", type, source ...
-            fields, _, rest = line.partition(" - ")
-            words, (kind, source, *_) = fields.split(), rest.split()
-            if words[4] == "/sys" and kind == "sysfs" and (Path("/run/netns") / source).exists():
+    try:
+        here = Path("/proc/thread-self/ns/mnt").readlink()
+        return here != Path("/proc/1/ns/mnt").readlink()
+    except OSError:
+        pass
+    for mounted in _mounts("thread-self"):
+        if mounted.path == "/sys" and mounted.kind == "sysfs":
+            if (Path("/run/netns") / mounted.source).exists():
                 return True
-            if words[4] == "/" and any(word.startswith("master:") for word in words[6:]):
-                return True
+        elif mounted.path == "/" and mounted.slave:
+            return True
     return False
+
+
+def _on_host(path: Path) -> bool:
+    """Whether the bpffs at ``path`` is mounted in the mount namespace of process 1 too: each has its own device."""
+    try:
+        device = path.stat().st_dev
+        return any(
+            mounted.kind == "bpf" and mounted.device == f"{os.major(device)}:{os.minor(device)}"
+            for mounted in _mounts("1")
+        )
+    except OSError:
+        return False
+
+
+class _Mount(NamedTuple):
+    device: str
+    path: str
+    slave: bool
+    kind: str
+    source: str
+
+
+def _mounts(process: str) -> Iterator[_Mount]:
+    with open(f"/proc/{process}/mountinfo", errors="surrogateescape") as lines:
+        for line in lines:
+            # proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source ...
+            fields, _, rest = line.partition(" - ")
+            words, (kind, source, *_) = fields.split(" "), rest.split(" ")
+            slave = any(word.startswith("master:") for word in words[6:])
+            yield _Mount(words[2], words[4], slave, kind, source)
+
+
+def listed(directory: Path) -> list[Path]:
+    """What is pinned in a directory of netbpf's; nothing where there is none. NetbpfError if others can write there."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return []
+    _check_private(directory)
+    return [directory / name for name in names]
 
 
 def pin(path: Path, fd: int) -> None:
@@ -139,4 +184,7 @@ def unpin(path: Path) -> None:
     """Remove a pin of netbpf's; harmless where it is gone. ValueError for a path that cannot be one."""
     if path.parent.parent.name != layout.PIN_ROOT:
         raise ValueError(f"{path} is not in a directory of {layout.PIN_ROOT}")
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise NetbpfError(f"cannot remove the pin {path}: {error.strerror}") from None

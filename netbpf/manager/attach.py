@@ -1,7 +1,8 @@
 """Attaching: load once, then for each interface look, decide, record, attach, verify; undone where a step fails."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from netbpf.bpf.loader import Loaded, load
@@ -11,14 +12,16 @@ from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, UsageError
 from netbpf.manager import mechanism, settings
 from netbpf.manager.mechanism import DEFAULT_PRIORITY, Place
+from netbpf.manager.repair import repair
 from netbpf.manager.request import AUTO, AttachRequest, AttachResult
 from netbpf.manager.sources import Source, find_source
 from netbpf.manager.status import Records, described, opened
+from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment, Interface, ObjectRef, Occupant
 from netbpf.net import tc
 from netbpf.net.interfaces import expand
-from netbpf.net.netns import Namespace
+from netbpf.net.netns import Namespace, names
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
@@ -44,8 +47,17 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         loaded = stack.enter_context(
             load(spec, program, request.hook, extra_maps=touched, kernel_btf=request.kernel_btf)
         )
-        with locked(request.lock_timeout):
-            return _Attaching(request, source, namespace, session, loaded).run(interfaces)
+        with locked(request.lock_timeout), uninterrupted() as checkpoint:
+            notes = source.notes + repair(session)
+            try:
+                results = _Attaching(request, source, namespace, session, loaded).run(
+                    interfaces, checkpoint
+                )
+            except BaseException:
+                with suppress(NetbpfError):
+                    repair(session)  # the kept object
+                raise
+            return [replace(results[0], notes=notes + results[0].notes), *results[1:]]
 
 
 class _Attaching:
@@ -69,27 +81,41 @@ class _Attaching:
         self.source = source
         self.object = ObjectRef(source.shown, loaded.spec.sha256)
         self.known = Records()
+        self.held = ExitStack()
+        # Inside of `ip netns exec NAME` the namespace has a name too, by which it will be looked for once it is gone.
+        self.netns_name = namespace.name or names().get(namespace.inode)
 
-    def run(self, interfaces: list[Interface]) -> list[AttachResult]:
+    def run(
+        self, interfaces: list[Interface], checkpoint: Callable[[], None]
+    ) -> list[AttachResult]:
+        """Attach to all of them; ``checkpoint`` lets Ctrl-C through, and everything is undone."""
+        one_fails_all = len(interfaces) == 1 or self.request.atomic
         records.keep_object(self.object.sha256, self.loaded.spec.data)
         there = self._occupants(interfaces)
         results: list[AttachResult] = []
-        with ExitStack() as undo_all:
+        with ExitStack() as self.held, Undo() as undo_all:
+            undos: dict[int, Undo] = {}
             for interface in interfaces:
+                checkpoint()
                 try:
-                    with ExitStack() as undo:
+                    with Undo(undo_all) as undo:
                         results.append(self._one(interface, there.get(interface.index, []), undo))
-                        undo_all.push(undo.pop_all())
+                    undos[interface.index] = undo
                 except NetbpfError as error:
-                    if len(interfaces) == 1 or self.request.atomic:
+                    if one_fails_all:
                         raise
                     results.append(AttachResult(interface, error=error))
-            self._verify(results)
-            undo_all.pop_all()
-        return [
-            replace(one, notes=self.source.notes + one.notes) if index == 0 else one
-            for index, one in enumerate(results)
-        ]
+            there = self._occupants(interfaces)
+            for number, result in enumerate(results):
+                try:
+                    results[number] = self._verified(result, there)
+                except NetbpfError as error:
+                    if one_fails_all:
+                        raise
+                    undos[result.interface.index].run()
+                    results[number] = AttachResult(result.interface, error=error)
+            checkpoint()
+        return results
 
     def _occupants(self, interfaces: list[Interface]) -> dict[int, list[Occupant]]:
         """What is on the request's hook of each interface: one dump, however many they are."""
@@ -101,7 +127,7 @@ class _Attaching:
 
     # --- one interface ---
 
-    def _one(self, interface: Interface, there: list[Occupant], undo: ExitStack) -> AttachResult:
+    def _one(self, interface: Interface, there: list[Occupant], undo: Undo) -> AttachResult:
         present = list(described(there, self.known, self.namespace.name))
         managed = [one for one in present if one.managed]
         if managed:
@@ -117,10 +143,9 @@ class _Attaching:
                 self.request.priority or DEFAULT_PRIORITY,
             )
             try:
-                with ExitStack() as steps:
+                with Undo(undo) as steps:
                     self._record(interface, (self._generation(mode),), steps)
                     mechanism.put(self.session, place, self.program, steps)
-                    undo.push(steps.pop_all())
             except NotSupportedError as error:
                 if mode is self.request.modes[-1]:
                     raise
@@ -178,7 +203,7 @@ class _Attaching:
 
     # --- replacing ---
 
-    def _replace(self, present: Attachment, undo: ExitStack) -> AttachResult:
+    def _replace(self, present: Attachment, undo: Undo) -> AttachResult:
         occupant, request = present.occupant, self.request
         place = Place(occupant.interface, occupant.hook, occupant.mode, bool(occupant.link_id))
         if not request.replace:
@@ -189,9 +214,11 @@ class _Attaching:
         self._check_same_way(present)
         old = self._current_generation(occupant)
         new = self._generation(occupant.mode)
+        # Held until all is done: once off the hook, it would be gone, and could not be put back.
+        before = self.held.enter_context(Program.by_id(occupant.prog_id))
         self._record(occupant.interface, (old, new), undo, before=(old,))
+        undo.callback(self._swap_back, occupant, before)
         mechanism.swap(self.session, occupant, self.program)
-        undo.callback(self._swap_back, occupant)
         return self._result(place, (), replaced=occupant.prog_id)
 
     def _check_same_way(self, present: Attachment) -> None:
@@ -216,9 +243,12 @@ class _Attaching:
         assert found is not None
         return found[1]
 
-    def _swap_back(self, occupant: Occupant) -> None:
-        with Program.by_id(occupant.prog_id) as old:
-            mechanism.swap(self.session, replace(occupant, prog_id=self.program.info.id), old)
+    def _swap_back(self, occupant: Occupant, before: Program) -> None:
+        ours = self.program.info.id
+        there = occupants(self.session, occupant.interface.index)
+        if not any(one.hook is occupant.hook and one.prog_id == ours for one in there):
+            return
+        mechanism.swap(self.session, replace(occupant, prog_id=ours), before)
 
     # --- records and results ---
 
@@ -230,25 +260,25 @@ class _Attaching:
         self,
         interface: Interface,
         generations: tuple[Generation, ...],
-        undo: ExitStack,
+        undo: Undo,
         before: tuple[Generation, ...] = (),
     ) -> None:
         """Write the record of what may be on the hook from now on; undone to what was there before."""
-        record = Record(
+        if before:
+            undo.callback(records.write, self._record_of(interface, before))
+        else:
+            undo.callback(records.remove, self._record_of(interface, generations))
+        records.write(self._record_of(interface, generations))
+
+    def _record_of(self, interface: Interface, generations: tuple[Generation, ...]) -> Record:
+        return Record(
             interface.netns,
             interface.index,
             interface.name,
             self.request.hook,
             generations,
-            self.namespace.name,
+            self.netns_name,
         )
-        records.write(record)
-        if before:
-            undo.callback(records.write, Record(
-                interface.netns, interface.index, interface.name, self.request.hook, before, self.namespace.name
-            ))  # fmt: skip
-        else:
-            undo.callback(records.remove, record)
 
     def _result(
         self, place: Place, notes: tuple[str, ...], *, replaced: int | None = None
@@ -265,28 +295,20 @@ class _Attaching:
         )
         return AttachResult(place.interface, attachment, replaced=replaced, notes=notes)
 
-    def _verify(self, results: list[AttachResult]) -> None:
-        """Ask the kernel whether it is so, and put what it says into the results."""
-        attached = [one for one in results if one.attachment]
-        there = self._occupants([one.interface for one in attached]) if attached else {}
-        for index, result in enumerate(results):
-            if result.attachment is None:
-                continue
-            seen = [
-                o
-                for o in there.get(result.interface.index, [])
-                if o.prog_id == self.program.info.id
-            ]
-            if not seen:
-                raise HookBusyError(
-                    f"{where(result.interface, self.request.hook)} lost {self.program.info.name} the moment it was "
-                    "attached: another program took its place, or the interface is gone"
-                )
-            if result.replaced:
-                self._keep_only_new(result.interface, seen[0])
-            results[index] = replace(
-                result, attachment=replace(result.attachment, occupant=seen[0])
+    def _verified(self, result: AttachResult, there: dict[int, list[Occupant]]) -> AttachResult:
+        """The result as the kernel shows it; HookBusyError where it does not."""
+        if result.attachment is None:
+            return result
+        ours = self.program.info.id
+        seen = [one for one in there.get(result.interface.index, []) if one.prog_id == ours]
+        if not seen:
+            raise HookBusyError(
+                f"{where(result.interface, self.request.hook)} lost {self.program.info.name} the moment it was "
+                "attached: another program took its place, or the interface is gone"
             )
+        if result.replaced:
+            self._keep_only_new(result.interface, seen[0])
+        return replace(result, attachment=replace(result.attachment, occupant=seen[0]))
 
     def _keep_only_new(self, interface: Interface, occupant: Occupant) -> None:
         record = records.read(interface.netns, interface.index, occupant.hook)

@@ -1,27 +1,26 @@
 """Detaching: find what is meant, take exactly that off, verify, forget."""
 
-import errno
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from netbpf._sys.bpf import fd_by_id
 from netbpf.constants import Hook
 from netbpf.errors import (
     InterfaceNotFoundError,
-    KernelError,
     NamespaceNotFoundError,
     NetbpfError,
     NotAttachedError,
     NotManagedError,
     UsageError,
 )
-from netbpf.manager import mechanism
+from netbpf.manager import gone, mechanism
+from netbpf.manager.repair import repair
 from netbpf.manager.status import Records, described, opened
+from netbpf.manager.undo import uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment
-from netbpf.net.interfaces import by_index, resolve
-from netbpf.net.netns import Namespace
+from netbpf.net.interfaces import resolve
+from netbpf.net.netns import Namespace, name_of
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
@@ -64,43 +63,45 @@ def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list
 
     Raises NotAttachedError, NotManagedError, UsageError where several are meant, and what net.xdp and net.tc raise.
     """
-    with locked(request.lock_timeout):
+    with locked(request.lock_timeout), uninterrupted() as checkpoint, ExitStack() as stack:
         try:
-            with ExitStack() as stack:
-                namespace = stack.enter_context(opened(netns))
-                session = stack.enter_context(Session(namespace))
-                found = _Detaching(request, namespace, session).run()
+            namespace = stack.enter_context(opened(netns))
         except NamespaceNotFoundError as error:
             found = _with_namespace(request, str(netns))
             if not found:
                 raise error from None
-        records.sweep(alive)
-        return found
+            namespace = stack.enter_context(Namespace.current())
+            return _repaired(stack.enter_context(Session(namespace)), found)
+        session = stack.enter_context(Session(namespace))
+        try:
+            found = _Detaching(request, namespace, session).run(checkpoint)
+        except NetbpfError:
+            _repaired(session, [])
+            raise
+        return _repaired(session, found)
 
 
-def alive(prog_id: int) -> bool:
-    """Whether the kernel still has a program."""
-    try:
-        fd_by_id("PROG", prog_id).close()
-    except KernelError as error:
-        return error.errno != errno.ENOENT
-    return True
+def _repaired(session: Session, found: list[Detached]) -> list[Detached]:
+    # What has been taken off stays off, whether or not all of its traces can be removed.
+    with suppress(NetbpfError):
+        repair(session)
+    return found
 
 
-def _with_namespace(request: DetachRequest, name: str) -> list[Detached]:
-    """The namespace is gone, and every attachment in it: forget the records that were made under its name."""
-    gone = [
+def _with_namespace(request: DetachRequest, spec: str) -> list[Detached]:
+    """The namespace is gone, and every attachment in it: the records that were made under its name."""
+    name = name_of(spec)
+    candidates = [
         record
         for record in records.read_all()
         if record.netns_name == name
         and record.hook in request.hooks
         and request.interface in (None, record.interface)
     ]
-    return [_forget(record, f"network namespace {escape(name)} is gone") for record in gone]
+    return [_forgotten(*one) for one in gone.with_namespace(name, candidates)] if name else []
 
 
-def _forget(record: Record, why: str) -> Detached:
-    records.remove(record)
+def _forgotten(record: Record, why: str) -> Detached:
     last = record.generations[-1]
     return Detached(record.interface, record.hook, last.name, last.prog_id, why)
 
@@ -112,7 +113,8 @@ class _Detaching:
         self.request, self.namespace, self.session = request, namespace, session
         self.known = Records()
 
-    def run(self) -> list[Detached]:
+    def run(self, checkpoint: Callable[[], None]) -> list[Detached]:
+        """Take off what is meant; ``checkpoint`` lets Ctrl-C through between one and the next."""
         request = self.request
         try:
             ifindex = resolve(self.session, request.interface).index if request.interface else None
@@ -139,7 +141,23 @@ class _Detaching:
                 f"{len(wanted)} attachments are meant: {listed}{more}",
                 hint=f"name one, such as: {detach_command(wanted[0])}; or take off all of them with --all",
             )
-        return [self._take(one) for one in wanted]
+        return self._take_all(wanted, checkpoint)
+
+    def _take_all(self, wanted: list[Attachment], checkpoint: Callable[[], None]) -> list[Detached]:
+        """One that fails does not keep the others on; the first error is raised in the end."""
+        done: list[Detached] = []
+        failed: list[NetbpfError] = []
+        for one in wanted:
+            checkpoint()
+            try:
+                done.append(self._take(one))
+            except NetbpfError as error:
+                failed.append(error)
+        if failed:
+            if len(wanted) > 1:
+                failed[0].message += f"; {len(done)} of {len(wanted)} were detached"
+            raise failed[0]
+        return done
 
     def _take(self, one: Attachment) -> Detached:
         occupant = one.occupant
@@ -159,11 +177,12 @@ class _Detaching:
 
     def _nothing(self, found: list[Attachment], ifindex: int | None) -> list[Detached]:
         request = self.request
-        stale = self._stale(
-            record for record in self.known.all if ifindex is None or record.ifindex == ifindex
-        )
-        if stale and not found:
-            return stale
+        if not found:
+            stale = self._stale(
+                record for record in self.known.all if ifindex in (None, record.ifindex)
+            )
+            if stale:
+                return stale
         on = f" on {escape(request.interface)}" if request.interface else ""
         if found:
             one = found[0]
@@ -181,12 +200,11 @@ class _Detaching:
 
     def _stale(self, candidates: Iterable[Record]) -> list[Detached]:
         """Records of this namespace whose interface is gone, or whose program the kernel no longer shows."""
-        result = []
-        for record in candidates:
-            if record.netns != self.namespace.inode or record.hook not in self.request.hooks:
-                continue
-            name = escape(record.interface)
-            interface = by_index(self.session, record.ifindex)
-            why = f"{name} had lost it already" if interface else f"interface {name} is gone"
-            result.append(_forget(record, why))
-        return result
+        mine = [
+            record
+            for record in candidates
+            if record.netns == self.namespace.inode
+            and record.hook in self.request.hooks
+            and (self.request.prog_id is None or record.generation(self.request.prog_id))
+        ]
+        return [_forgotten(*one) for one in gone.stale(self.session, mine)]

@@ -4,7 +4,7 @@ Each is put, swapped and taken the same way, so that what decides need not know 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from netbpf.bpf import pin
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError, KernelError, NotAttachedError
+from netbpf.manager.undo import Undo
 from netbpf.model import Interface, Occupant
 from netbpf.net import bpflinks, tc, tcx, xdp
+from netbpf.net.filters import qdisc
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
 
@@ -35,78 +37,84 @@ class Place:
     priority: int = DEFAULT_PRIORITY
 
 
-def put(session: Session, place: Place, program: Program, undo: ExitStack) -> None:
+def put(session: Session, place: Place, program: Program, undo: Undo) -> None:
     """Attach where nothing of netbpf's is yet; every step's inverse goes onto ``undo``. Raises as net.xdp does."""
     if place.link:
         _put_link(session, place, program, undo)
     elif place.hook is Hook.XDP:
+        undo.callback(_take_xdp, session, place, program)
         xdp.attach(session, place.interface, program.fd.fileno(), place.mode)
-        undo.callback(
-            xdp.detach, session, place.interface, place.mode, expected_fd=program.fd.fileno()
-        )
     else:
         _put_filter(session, place, program, undo)
 
 
-def _put_filter(session: Session, place: Place, program: Program, undo: ExitStack) -> None:
+def _take_xdp(session: Session, place: Place, program: Program) -> None:
+    present = xdp.query(session, place.interface)
+    if any(one.prog_id == program.info.id for one in present):
+        xdp.detach(session, place.interface, place.mode, expected_fd=program.fd.fileno())
+
+
+def _put_filter(session: Session, place: Place, program: Program, undo: Undo) -> None:
     ensure_clsact(session, place.interface, undo)
-    name = f"{program.info.name}:[{program.info.id}]"
-    where = tc.attach(
+    undo.callback(_take_filters, session, place, program.info.id)
+    tc.attach(
         session,
         place.interface,
         place.hook,
         program.fd.fileno(),
-        name=name,
+        name=f"{program.info.name}:[{program.info.id}]",
         priority=place.priority,
     )
-    undo.callback(
-        tc.detach, session, place.interface, place.hook, where, expected_id=program.info.id
-    )
 
 
-def ensure_clsact(session: Session, interface: Interface, undo: ExitStack) -> None:
-    """A clsact qdisc on the interface, marked as netbpf's if it was made here."""
-    if qdiscs.created(interface):
-        tc.ensure_clsact(session, interface)  # it may have been deleted behind our back
-        return
-    qdiscs.mark_creating(interface)
-    undo.callback(qdiscs.forget, interface)
-    if tc.ensure_clsact(session, interface):
-        undo.callback(tc.remove_unused_clsact, session, interface)
-        qdiscs.mark_created(interface)
+def _take_filters(session: Session, place: Place, prog_id: int) -> None:
+    for one in tc.query(session, place.interface, place.hook):
+        if one.prog_id == prog_id:
+            tc.detach(session, place.interface, place.hook, one.place, expected_id=prog_id)
+
+
+def ensure_clsact(session: Session, interface: Interface, undo: Undo) -> None:
+    """A clsact qdisc on the interface, marked as netbpf's if it is made here."""
+    if qdisc(session, interface.index) is None:
+        undo.callback(drop_clsact, session, interface)
+        qdiscs.mark(interface, session.cookie())
+        if tc.ensure_clsact(session, interface):
+            return
+        qdiscs.forget(interface.netns, interface.index)  # somebody else was faster
     else:
-        qdiscs.forget(interface)
+        tc.ensure_clsact(session, interface)  # says what is wrong with it, if anything
 
 
-def _put_link(session: Session, place: Place, program: Program, undo: ExitStack) -> None:
+def drop_clsact(session: Session, interface: Interface) -> bool:
+    """Remove the clsact qdisc that netbpf made, unless others use it by now; whether it was removed."""
+    if not qdiscs.made(interface, session.cookie()):
+        return False
+    removed = tc.remove_unused_clsact(session, interface)
+    if removed or not tc.in_use(session, interface):
+        qdiscs.forget(interface.netns, interface.index)
+    return removed
+
+
+def _put_link(session: Session, place: Place, program: Program, undo: Undo) -> None:
     path = layout.link_pin(pin.bpffs(), place.interface.netns, place.interface.index, place.hook)
-    _sweep_pin(path)
     if place.hook is Hook.XDP:
         link = xdp.attach_link(session, place.interface, program.fd.fileno(), place.mode)
     else:
         link = tcx.attach_link(session.namespace, place.interface, place.hook, program.fd.fileno())
     # The link lives by this descriptor until the pin holds it: killed in between, nothing is left.
     with link:
+        undo.callback(_drop_link, path, link_info(link.fileno()).id, place.interface)
         pin.pin(path, link.fileno())
-    undo.callback(_drop_link, path, place.interface)
 
 
-def _drop_link(path: Path, interface: Interface) -> None:
+def _drop_link(path: Path, link_id: int, interface: Interface) -> None:
     link = pin.open_pin(path)
     if link:
         with link:
+            if link_info(link.fileno()).id != link_id:
+                return
             bpflinks.detach(link.fileno(), interface)
         pin.unpin(path)
-
-
-def _sweep_pin(path: Path) -> None:
-    """Remove the pin of a link that is on nothing any more: its interface is gone, or a crash came in between."""
-    link = pin.open_pin(path)
-    if link is None:
-        return
-    with link:
-        if link_info(link.fileno()).ifindex == 0:
-            pin.unpin(path)
 
 
 @contextmanager
@@ -165,19 +173,26 @@ def take(session: Session, occupant: Occupant) -> None:
             occupant.filter,
             expected_id=occupant.prog_id,
         )
-        if qdiscs.created(occupant.interface) and tc.remove_unused_clsact(
-            session, occupant.interface
-        ):
-            qdiscs.forget(occupant.interface)
+        drop_clsact(session, occupant.interface)
     else:
         tcx.detach(session.namespace, occupant.interface, occupant.hook, occupant.prog_id)
 
 
 def forget_pins(occupant: Occupant) -> None:
-    """Remove netbpf's pin of a hook, wherever it is."""
-    interface = occupant.interface
-    for root in pin.existing_bpffs():
-        pin.unpin(layout.link_pin(root, interface.netns, interface.index, occupant.hook))
+    """Remove netbpf's pin of a link, wherever it is: its name tells where the interface was, not where it is."""
+    for path in pins():
+        link = pin.open_pin(path)
+        if link is None:
+            continue
+        with link:
+            same = link_info(link.fileno()).id == occupant.link_id
+        if same:
+            pin.unpin(path)
+
+
+def pins() -> list[Path]:
+    """Every pin of netbpf's links, in each bpffs that is visible here."""
+    return [path for root in pin.existing_bpffs() for path in pin.listed(layout.link_pins(root))]
 
 
 def _not_ours(occupant: Occupant) -> HookBusyError:

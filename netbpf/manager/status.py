@@ -18,8 +18,8 @@ from netbpf.state.records import Generation, Record
 class Records:
     """All records of this host, found by the place of a hook or by the program on it."""
 
-    def __init__(self) -> None:
-        self.all = list(records.read_all())
+    def __init__(self, known: Iterable[Record] | None = None) -> None:
+        self.all = list(records.read_all() if known is None else known)
         self._by_place = {(one.netns, one.ifindex, one.hook): one for one in self.all}
 
     def find(self, occupant: Occupant) -> tuple[Record, Generation] | None:

@@ -229,6 +229,14 @@ def _process_specs(seen: set[int]) -> Iterator[str]:
             yield f"pid:{pid}"
 
 
+def name_of(spec: str) -> str | None:
+    """The name below /run/netns that ``spec`` stands for, whether or not there is such a namespace."""
+    try:
+        return _locate(spec)[0]
+    except NamespaceNotFoundError:
+        return None
+
+
 def _locate(spec: str) -> tuple[str | None, Path]:
     """(name below /run/netns or None, path) of what the user wrote."""
     kind, colon, number = spec.partition(":")

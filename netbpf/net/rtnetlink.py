@@ -36,6 +36,7 @@ _NLM_F_CAPPED: Final = (
 )
 _NLM_F_ACK_TLVS: Final = 0x200
 
+_SO_NETNS_COOKIE: Final = 71  # include/uapi/asm-generic/socket.h
 _SOL_NETLINK: Final = 270
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
@@ -95,13 +96,27 @@ class Session:
 
     @staticmethod
     def _open() -> socket.socket:
-        sock = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        try:
+            sock = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            )
+        except OSError as error:
+            raise KernelError("open a netlink socket", error.errno or 0) from error
         sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         sock.bind((0, 0))
         return sock
+
+    def cookie(self) -> int:
+        """The number of the namespace that, unlike its inode's, is never used again until the next boot.
+
+        SO_NETNS_COOKIE (Linux 5.14, kernel commit e8b9eab99232); 0 on older kernels.
+        """
+        try:
+            raw = self._socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+        return int.from_bytes(raw, sys.byteorder)
 
     def dump(self, call: str, kind: int, body: bytes) -> list[bytes]:
         """All objects of a kind: the payload of each answer. ``call`` names the request in errors.

@@ -199,7 +199,7 @@ def remove_unused_clsact(session: Session, interface: Interface) -> bool:
     found = qdisc(session, interface.index)
     if found is None or found.kind != "clsact" or found.shared:
         return False
-    if any(filters(session, interface.index, hook) for hook in _HOOKS):
+    if in_use(session, interface):
         return False
     try:
         remove_clsact(session, interface.index)
@@ -210,6 +210,14 @@ def remove_unused_clsact(session: Session, interface: Interface) -> bool:
             error, f"remove the clsact qdisc of {shown(interface)}", interface
         ) from error
     return True
+
+
+def in_use(session: Session, interface: Interface) -> bool:
+    """Whether a clsact qdisc is there with filters of anybody's on it. Raises KernelError."""
+    found = qdisc(session, interface.index)
+    return found is not None and (
+        found.shared or any(filters(session, interface.index, hook) for hook in _HOOKS)
+    )
 
 
 def _filter_error(error: KernelError, action: str, interface: Interface) -> NetbpfError:

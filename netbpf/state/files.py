@@ -1,7 +1,9 @@
-"""Private directories and files that are whole or not there at all."""
+"""Private directories, and files that are whole or not there at all."""
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from netbpf.errors import NetbpfError, PermissionDeniedError
@@ -11,7 +13,8 @@ def private_directory(path: Path) -> Path:
     """Make sure of a directory that only we can write to (0700); NetbpfError for a link or a foreign owner."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
+    except FileExistsError:
+        pass  # whatever it is, the check will name it
     except PermissionError:
         raise PermissionDeniedError(
             f"no permission to create {path}",
@@ -19,15 +22,56 @@ def private_directory(path: Path) -> Path:
         ) from None
     except OSError as error:
         raise NetbpfError(f"cannot create {path}: {error.strerror}") from None
+    if not trusted_directory(path, (os.geteuid(),)):
+        raise NetbpfError(f"cannot create {path}: it goes away again")
+    return path
+
+
+def trusted_directory(path: Path, owners: tuple[int, ...] = ()) -> bool:
+    """Whether a directory is there; NetbpfError for one in which others than its owner could write.
+
+    ``owners`` are the users it may belong to: by default root and ourselves.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
     if not stat.S_ISDIR(status.st_mode):
-        raise NetbpfError(f"{path} is not a directory", hint="remove it")
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a directory"
+        raise NetbpfError(f"{path} is {kind}", hint="remove it: netbpf makes its own directory")
+    if status.st_uid not in (owners or (0, os.geteuid())) or status.st_mode & 0o022:
         raise NetbpfError(
             f"{path} belongs to user {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}: "
             "others could write there",
             hint=f"check what is in it, then: chown {os.geteuid()} {path} && chmod 0700 {path}",
         )
-    return path
+    return True
+
+
+def read_small(path: Path, limit: int) -> bytes | None:
+    """The content of a regular file of at most ``limit`` bytes, or None for anything else."""
+    try:
+        # Without O_NONBLOCK a FIFO would make us wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            return None
+        try:
+            return file.read(limit + 1)
+        except OSError:
+            return None
+
+
+def discard(path: Path) -> None:
+    """Remove a file, or an empty directory in its place; harmless where it is gone or cannot be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -46,7 +90,12 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
         temporary.rename(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise NetbpfError(
-            f"cannot write {path}: {error.strerror}", hint="is its file system full?"
+            f"cannot write {path}: {error.strerror}",
+            hint="make room on its file system, or set NETBPF_STATE_DIR" if full else None,
         ) from None
+    except BaseException:
+        discard(temporary)
+        raise

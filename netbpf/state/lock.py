@@ -5,11 +5,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from netbpf import layout
 from netbpf.errors import LockTimeoutError, NetbpfError
 from netbpf.state.files import private_directory
+from netbpf.text import escape
 
 DEFAULT_TIMEOUT = 30.0  # seconds
 
@@ -29,11 +30,17 @@ def locked(timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
         raise NetbpfError(f"cannot open the lock {path}: {error.strerror}") from None
     try:
         _acquire(fd, timeout)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {' '.join(sys.argv)[:200]}\n".encode(errors="replace"), 0)
+        _sign(fd)
         yield
     finally:
         os.close(fd)
+
+
+def _sign(fd: int) -> None:
+    # A courtesy to those who wait: a full file system must not keep anybody from detaching.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()} {' '.join(sys.argv)[:200]}\n".encode(errors="replace"), 0)
 
 
 def _acquire(fd: int, timeout: float) -> None:
@@ -48,7 +55,7 @@ def _acquire(fd: int, timeout: float) -> None:
         # flock(2) itself has no timeout.
         time.sleep(min(pause, max(deadline - time.monotonic(), 0)))
         pause = min(pause * 1.5, 0.05)
-    holder = os.pread(fd, 300, 0).decode(errors="replace").strip().partition(" ")
+    holder = escape(os.pread(fd, 300, 0).decode(errors="replace").strip()).partition(" ")
     who = f"process {holder[0]} ({holder[2]})" if holder[0] else "another process"
     raise LockTimeoutError(
         f"{who} has held the lock for more than {timeout:g} s",

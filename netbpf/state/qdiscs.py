@@ -1,34 +1,50 @@
 """Which clsact qdiscs netbpf created, and so may remove.
 
-A mark says "creating" before the qdisc is made and "created" afterwards. After a crash in between nobody can tell
-whose an existing qdisc is: it then counts as somebody else's and stays.
+A mark is written when an interface has no such qdisc, directly before netbpf makes it, and removed when the qdisc
+is. So a crash in between leaves a mark too many, never a qdisc that nobody answers for. Numbers of namespaces and
+interfaces are used again by the kernel: a mark also holds the namespace's cookie (SO_NETNS_COOKIE, Linux 5.14),
+which is not, and the boot it was made in.
 """
+
+import os
+from collections.abc import Iterator
 
 from netbpf import layout
 from netbpf.model import Interface
-from netbpf.state.files import write_whole
+from netbpf.state.files import discard, read_small, trusted_directory, write_whole
+from netbpf.state.records import boot_id
 
-_CREATING, _CREATED = b"creating\n", b"created\n"
-
-
-def mark_creating(interface: Interface) -> None:
-    """Say that netbpf is about to create the qdisc of an interface."""
-    write_whole(layout.qdisc_file(interface.netns, interface.index), _CREATING)
+_LIMIT = 200  # bytes
 
 
-def mark_created(interface: Interface) -> None:
-    """Say that netbpf created it."""
-    write_whole(layout.qdisc_file(interface.netns, interface.index), _CREATED)
+def mark(interface: Interface, cookie: int) -> None:
+    """Say that the qdisc of an interface is netbpf's, or will be in a moment. NetbpfError."""
+    write_whole(layout.qdisc_file(interface.netns, interface.index), _content(cookie))
 
 
-def created(interface: Interface) -> bool:
-    """Whether netbpf created it."""
-    try:
-        return layout.qdisc_file(interface.netns, interface.index).read_bytes() == _CREATED
-    except OSError:
-        return False
+def made(interface: Interface, cookie: int) -> bool:
+    """Whether the qdisc of an interface, if there is one, is netbpf's."""
+    path = layout.qdisc_file(interface.netns, interface.index)
+    return read_small(path, _LIMIT) == _content(cookie)
 
 
-def forget(interface: Interface) -> None:
+def forget(netns: int, ifindex: int) -> None:
     """Remove the mark, if there is one."""
-    layout.qdisc_file(interface.netns, interface.index).unlink(missing_ok=True)
+    discard(layout.qdisc_file(netns, ifindex))
+
+
+def marked() -> Iterator[tuple[int, int]]:
+    """The places with a mark: inode of the namespace, and ifindex. What is no mark is removed."""
+    directory = layout.qdisc_file(0, 0).parent
+    if not trusted_directory(directory):
+        return
+    for name in sorted(os.listdir(directory)):
+        netns, _, ifindex = name.partition("-")
+        if netns.isdecimal() and ifindex.isdecimal():
+            yield int(netns), int(ifindex)
+        else:
+            discard(directory / name)
+
+
+def _content(cookie: int) -> bytes:
+    return f"{cookie} {boot_id()}\n".encode()

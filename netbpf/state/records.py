@@ -8,16 +8,18 @@ two steps leaves nothing to repair.
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Final
 
 from netbpf import layout
 from netbpf.constants import Hook, Mode
 from netbpf.model import ObjectRef
-from netbpf.state.files import private_directory, write_whole
+from netbpf.state.files import discard, read_small, trusted_directory, write_whole
 
 SCHEMA = "netbpf.record/1"
+_LIMIT = 1 << 20  # bytes; a record is about 600 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,52 @@ class Record:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "Record":
-        """Parse a record; ValueError, TypeError or KeyError for anything that is none."""
-        data = json.loads(text)
-        if data.pop("schema") != SCHEMA:
-            raise ValueError("not a netbpf record")
-        generations = []
-        for one in data.pop("generations"):
-            one["object"], one["mode"] = ObjectRef(**one["object"]), Mode(one["mode"])
-            generations.append(Generation(**one))
-        return cls(**{**data, "hook": Hook(data["hook"]), "generations": tuple(generations)})
+    def from_json(cls, text: str | bytes) -> "Record":
+        """Parse a record; ValueError for anything that is none."""
+        try:
+            data = json.loads(text)
+            if data.pop("schema") != SCHEMA:
+                raise ValueError("not a netbpf record")
+            generations = []
+            for one in data.pop("generations"):
+                one["object"], one["mode"] = ObjectRef(**one["object"]), Mode(one["mode"])
+                generations.append(Generation(**one))
+            record = cls(**{**data, "hook": Hook(data["hook"]), "generations": tuple(generations)})
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError("not a netbpf record") from error
+        parts: list[Record | Generation | ObjectRef] = [record, *generations, *_objects(record)]
+        if not generations or not all(map(_typed, parts)):
+            raise ValueError("a netbpf record with values of wrong types")
+        return record
+
+
+def _objects(record: Record) -> Iterator[ObjectRef]:
+    return (one.object for one in record.generations)
+
+
+def _typed(value: "Record | Generation | ObjectRef") -> bool:
+    """Whether every field is of its type, and every number one that the kernel could have given."""
+    return all(_fits(one.name, getattr(value, one.name)) for one in fields(value))
+
+
+def _fits(name: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, _TYPES.get(name, str)):
+        return False
+    return not isinstance(value, int | float) or 0 <= value < 1 << 32
+
+
+# The fields that are no text.
+_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "netns": int,
+    "ifindex": int,
+    "hook": Hook,
+    "generations": tuple,
+    "netns_name": (str, type(None)),
+    "prog_id": int,
+    "object": ObjectRef,
+    "mode": Mode,
+    "attached_at": (int, float),
+}
 
 
 def write(record: Record) -> None:
@@ -79,7 +117,7 @@ def write(record: Record) -> None:
 
 def remove(record: Record) -> None:
     """Forget a record; harmless where it is gone."""
-    layout.record_file(record.netns, record.ifindex, record.hook).unlink(missing_ok=True)
+    discard(layout.record_file(record.netns, record.ifindex, record.hook))
 
 
 def read(netns: int, ifindex: int, hook: Hook) -> Record | None:
@@ -88,26 +126,35 @@ def read(netns: int, ifindex: int, hook: Hook) -> Record | None:
 
 
 def read_all() -> Iterator[Record]:
-    """Every record of this host."""
-    try:
-        names = sorted(os.listdir(layout.records_dir()))
-    except (FileNotFoundError, PermissionError, NotADirectoryError):
-        return
-    for name in names:
-        if name.endswith(".json") and not name.startswith("."):
-            record = _parse(layout.records_dir() / name)
-            if record:
-                yield record
+    """Every record of this host. NetbpfError where others could have written them."""
+    for path in _files(layout.records_dir()):
+        record = _parse(path)
+        if record:
+            yield record
 
 
-def _parse(path: "os.PathLike[str]") -> Record | None:
+def _files(directory: Path) -> list[Path]:
+    """What is in a directory of the state; nothing where there is none, or where only its owner may look."""
+    if not trusted_directory(directory.parent) or not trusted_directory(directory):
+        return []
     try:
-        with open(path, encoding="utf-8") as file:
-            record = Record.from_json(file.read())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return [directory / name for name in sorted(os.listdir(directory))]
+    except OSError:
+        return []
+
+
+def _parse(path: Path) -> Record | None:
+    data = read_small(path, _LIMIT)
+    if data is None:
         return None
-    # Where /run survives a reboot, the ids in an old record would mean other programs.
-    return record if record.boot == boot_id() else None
+    try:
+        record = Record.from_json(data)
+    except ValueError:
+        return None
+    # A record speaks for the place it is named after, and, where /run survives a reboot, for its own boot only:
+    # the ids in an old one mean other programs now.
+    mine = layout.record_file(record.netns, record.ifindex, record.hook).name
+    return record if path.name == mine and record.boot == boot_id() else None
 
 
 @functools.cache
@@ -120,34 +167,32 @@ def boot_id() -> str:
 def keep_object(sha256: str, data: bytes) -> None:
     """Keep a managed program's object beside the records, by content."""
     path = layout.object_file(sha256)
-    if not path.exists():
+    if not path.is_file():
         write_whole(path, data)
 
 
-def sweep(alive: Callable[[int], bool]) -> list[Record]:
-    """Forget what the kernel has forgotten: records of which no program is ``alive``, qdisc marks and kept objects
-    that no record needs, interrupted writes. The records removed. Call with the lock held.
+def sweep(dead: Callable[[Record, int], bool]) -> list[Record]:
+    """Forget records of which every program is ``dead``, kept objects that no record needs, and whatever else lies
+    there: records of another boot, damaged ones, writes that a crash interrupted. The records kept. Call with the
+    lock held.
     """
-    removed, kept = [], []
-    for record in read_all():
-        if any(alive(one.prog_id) for one in record.generations):
-            kept.append(record)
-        else:
-            remove(record)
-            removed.append(record)
+    kept = [
+        record
+        for record in read_all()
+        if not all(dead(record, one.prog_id) for one in record.generations)
+    ]
+    _only(
+        layout.records_dir(),
+        {layout.record_file(one.netns, one.ifindex, one.hook).name for one in kept},
+    )
     _only(
         layout.object_file("").parent,
-        {layout.object_file(g.object.sha256).name for r in kept for g in r.generations},
+        {layout.object_file(one.sha256).name for record in kept for one in _objects(record)},
     )
-    _only(
-        layout.qdisc_file(0, 0).parent,
-        {layout.qdisc_file(one.netns, one.ifindex).name for one in kept},
-    )
-    return removed
+    return kept
 
 
 def _only(directory: Path, names: set[str]) -> None:
-    if directory.is_dir():
-        for name in os.listdir(private_directory(directory)):
-            if name not in names:
-                (directory / name).unlink(missing_ok=True)
+    for path in _files(directory):
+        if path.name not in names:
+            discard(path)
