@@ -108,7 +108,8 @@ def test_what_is_missing_is_poisoned_and_explained() -> None:
         done = one(insns, LOCAL, empty, "foo", "0:1", CoreKind.FIELD_BYTE_OFFSET)
         assert done.poisoned
         assert insns == code(bpf.Insn(bpf.CALL, imm=POISON)) * (len(insns) // 8)
-        assert needs(done) == "it needs struct foo.b (0:1): the kernel has no struct foo.b (0:1)"
+        words = "it needs struct foo.b (0:1), but the kernel's struct foo has no field of that name and type"
+        assert needs(done) == words
     done = one(
         imm64(4), LOCAL, build(lambda b: b.fwd("foo")), "foo", "0:1", CoreKind.FIELD_BYTE_SIZE
     )

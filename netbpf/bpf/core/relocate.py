@@ -20,7 +20,6 @@ from netbpf.bpf.core.relocation import CoreKind, core_kind, type_text
 from netbpf.bpf.core.spec import Parts, Spec, local_spec, match_enumerator, match_field
 from netbpf.bpf.core.target import Target
 from netbpf.errors import ObjectError
-from netbpf.text import escape
 
 _POISONED = re.compile(rf"^(\d+): \(85\) call unknown#{POISON}$", re.MULTILINE)
 
@@ -118,11 +117,14 @@ class Relocator:
             if (spec := self._match(kind, local, *candidate)) is not None
         ]
         if not matching:
-            why = (
-                f"the kernel has no {text}"
-                if candidates
-                else f"the kernel has no {type_text(root)}"
-            )
+            why = f"the kernel has no {type_text(root)}"
+            if candidates:
+                part = (
+                    "enumerator of that name"
+                    if kind.about_enumerator
+                    else "field of that name and type"
+                )
+                why = f"the kernel's {type_text(root)} has no {part}"
             return _Answer(text, change(kind, local, None, self._parts), None, why)
         _, first, decided = matching[0]
         for _, spec, other in matching[1:]:
@@ -172,4 +174,4 @@ def blame(log: str, resolutions: Iterable[Resolution]) -> Resolution | None:
 
 def needs(resolution: Resolution) -> str:
     """A poisoned relocation in words, for a person whose program was rejected for it."""
-    return f"it needs {escape(resolution.text)}: {resolution.why}"
+    return f"it needs {resolution.text}, but {resolution.why}"
