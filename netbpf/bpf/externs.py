@@ -47,8 +47,8 @@ def resolve(image: Image, spec: ObjectSpec, program: str) -> None:
 
 def _declared(btf: Btf) -> dict[str, str]:
     found = {}
-    for section in btf.types():
-        if section.kind is Kind.DATASEC and section.name in (".kconfig", ".ksyms"):
+    for section in btf.of_kind(Kind.DATASEC):
+        if section.name in (".kconfig", ".ksyms"):
             for entry in btf.section_vars(section):
                 one = btf.type(entry.type_id)
                 # .ksyms holds functions too, .kconfig only variables.

@@ -67,6 +67,7 @@ def data_section_kind(section: Section) -> str | None:
 def collect_maps(elf: Elf, btf: Btf | None) -> dict[str, MapSpec]:
     """Every map of an object by name, in definition order; ObjectError for a definition that makes no sense."""
     maps: dict[str, MapSpec] = {}
+    types = {one.name: one.id for one in btf.of_kind(Kind.DATASEC)} if btf else {}
     for section in elf.sections:
         found: list[MapSpec] = []
         if section.name == ".maps":
@@ -74,7 +75,7 @@ def collect_maps(elf: Elf, btf: Btf | None) -> dict[str, MapSpec]:
         elif section.name == "maps" or section.name.startswith("maps/"):
             found = _legacy_maps(elf, section)
         elif section.size and (kind := data_section_kind(section)):
-            found = [_data_map(elf, section, kind, btf)]
+            found = [_data_map(elf, section, kind, types.get(section.name, 0))]
         for spec in found:
             if spec.name in maps:
                 raise elf.fail(f"defines map {escape(spec.name)} twice")
@@ -85,15 +86,14 @@ def collect_maps(elf: Elf, btf: Btf | None) -> dict[str, MapSpec]:
 # --- global data ---
 
 
-def _data_map(elf: Elf, section: Section, kind: str, btf: Btf | None) -> MapSpec:
+def _data_map(elf: Elf, section: Section, kind: str, type_id: int) -> MapSpec:
     flags = MapFlag.MMAPABLE | (MapFlag.RDONLY_PROG if kind == ".rodata" else 0)
     content = (
         bytearray(section.size) if section.type == SHT_NOBITS else bytearray(elf.content(section))
     )
-    types = btf.find(section.name, Kind.DATASEC) if btf else []
     return MapSpec(
         section.name, MapType.ARRAY, 4, section.size, 1, flags,
-        value_type_id=types[0].id if types else 0, section=section.number, initial=content,
+        value_type_id=type_id, section=section.number, initial=content,
     )  # fmt: skip
 
 

@@ -27,9 +27,7 @@ def fix_sections(
     """
     btf = Btf(data)
     out = bytearray(data)
-    for section in btf.types():
-        if section.kind is not Kind.DATASEC:
-            continue
+    for section in btf.of_kind(Kind.DATASEC):
         start = btf.offset_of(section.id)
         size = section_size(section.name)
         if size is not None:
@@ -57,10 +55,8 @@ def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
     their callers, not on their own, which BTF says by static linkage.
     """
     out = bytearray(btf.data)
-    number = next(
-        (one.id for one in btf.types() if one.kind is Kind.INT and one.size_or_type == 4), None
-    )
-    for one in btf.types():
+    number = next((one.id for one in btf.of_kind(Kind.INT) if one.size_or_type == 4), None)
+    for one in btf.of_kind(Kind.DATASEC, Kind.VAR, Kind.FUNC):
         start = btf.offset_of(one.id)
         if one.kind is Kind.DATASEC and one.name == ".ksyms" and number is not None:
             _hollow_struct(out, one, start, number)

@@ -19,6 +19,7 @@ MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _FEW = 8  # names: searching for each is then cheaper than looking at every type
+MAX_STRING = 4096  # bytes
 MAX_DEPTH = 32  # BTF the kernel accepts nests no deeper (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c)
 
 
@@ -206,14 +207,19 @@ class Btf:
         return self._first_string + len(self.strings)
 
     def string(self, offset: int) -> str:
-        """The string at an offset of the string section; ObjectError where there is none."""
+        """The string at an offset of the string section, its first 4096 bytes; ObjectError where there is none."""
         if self.base and offset < self._first_string:
             return self.base.string(offset)
         offset -= self._first_string
-        end = self.strings.find(b"\0", offset) if 0 <= offset < len(self.strings) else -1
-        if end < 0:
+        if not 0 <= offset < len(self.strings):
             raise ObjectError(f"BTF names a string at offset {offset}, outside its string section")
-        return self.strings[offset:end].decode(errors="backslashreplace")
+        # Names have at most 511 bytes in the kernel; only lines of source code are longer. A hostile object
+        # could otherwise give each of a million types a name of megabytes.
+        limit = offset + MAX_STRING
+        end = self.strings.find(b"\0", offset, limit)
+        if end < 0 and limit >= len(self.strings):
+            raise ObjectError(f"BTF has a string at offset {offset} without an end")
+        return self.strings[offset : limit if end < 0 else end].decode(errors="backslashreplace")
 
     def offset_of(self, type_id: int) -> int:
         """Where in ``data`` a type of this BTF (not of its base) begins; ObjectError for an id that is not there."""
@@ -241,6 +247,12 @@ class Btf:
     def types(self) -> Iterator[BtfType]:
         """Every type of this BTF, without those of its base."""
         return (self.type(number) for number in range(self._first_id, self.count))
+
+    def of_kind(self, *kinds: Kind) -> list[BtfType]:
+        """Every type of some kinds (of this BTF, not of its base): faster than looking at all of them."""
+        words, wanted = self._words(), frozenset(kinds)
+        found = (index for index, at in enumerate(self._starts) if words[at] >> 24 & 0x1F in wanted)
+        return [self.type(self._first_id + index) for index in found]
 
     def _extra(self, type_id: int, layout: str, count: int) -> Iterator[tuple[int, ...]]:
         if self.base and type_id < self._first_id:
@@ -373,7 +385,9 @@ class Btf:
         """Ids, in order, of the types (of this BTF, not of its base) whose name stands at one of ``offsets``."""
         if self._names is None:
             words = self._words()
-            words.insert(0, 0)  # so that the number of a type's info word finds the word before it, the name
+            words.insert(
+                0, 0
+            )  # so that the number of a type's info word finds the word before it, the name
             # One call for all is twice as fast as a loop; the zeros make it a tuple however few there are.
             names = itemgetter(0, 0, *self._starts)(words)
             self._names = array("I", names).tobytes()[8:]
