@@ -1,0 +1,35 @@
+"""What the tests of the command line share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netns_fixtures.topology import Topology
+from tests.cli.lab import Lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses the lab needs root."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker("root")
+
+
+@pytest.fixture(autouse=True)
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Records, cache and terminal of this test alone."""
+    state = tmp_path / "state"
+    monkeypatch.setenv("NETBPF_STATE_DIR", str(state))
+    monkeypatch.setenv("NETBPF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return state
+
+
+@pytest.fixture
+def lab(leak_check: None, topology: Topology, tmp_path: Path, private: Path) -> Iterator[Lab]:
+    """A namespace with one wire (dut0 - peer0), and netbpf in it. Nothing may be left afterwards."""
+    made = Lab(topology, tmp_path)
+    yield made
+    made.clean_up()
