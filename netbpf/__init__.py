@@ -7,8 +7,8 @@
 Importing the package loads next to nothing; each name below is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING, Any
-
+# typing.TYPE_CHECKING would cost every start the import of typing; checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netbpf.api import Attached as Attached
     from netbpf.api import attach as attach
@@ -59,10 +59,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     from importlib import import_module
 
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(home), name)
+            found: object = getattr(import_module(home), name)
+            return found
     raise AttributeError(f"module 'netbpf' has no attribute {name!r}")

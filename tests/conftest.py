@@ -12,17 +12,23 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PRIVILEGED = (ROOT / "tests" / "bpf", ROOT / "tests" / "net")
+UNPRIVILEGED = ROOT / "tests" / "unit"
 
 # The same examples on every machine; a slow one is no failure on a shared CPU.
-hypothesis.settings.register_profile("netbpf", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "netbpf",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("netbpf")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies in tests/bpf and tests/net attaches programs."""
+    """Whatever lies outside tests/unit loads or attaches programs."""
     for item in items:
-        if any(item.path.is_relative_to(directory) for directory in PRIVILEGED):
+        if not item.path.is_relative_to(UNPRIVILEGED):
             item.add_marker("root")
 
 

@@ -40,7 +40,7 @@ DATACLASSES = ENUMS | words(
     " tokenize warnings weakref annotationlib"
 )
 BPF = ENUMS | words(
-    "abc collections contextlib copyreg errno platform re struct typing warnings ctypes"
+    "abc collections contextlib copyreg ctypes errno mmap re struct typing warnings"
 )
 # click itself, and what it loads to lay out a help text.
 CLICK = DATACLASSES | words(
