@@ -149,7 +149,8 @@ class _Loader:
         if name in self.reuse:
             made = Map(self.reuse[name].fd.duplicate())
         else:
-            made = create(self.spec.maps[name], self.prefix, self.btf)
+            with self.spec.elf.named():
+                made = create(self.spec.maps[name], self.prefix, self.btf)
         self.undo.callback(made.close)
         self.maps[name] = made
         return made

@@ -56,7 +56,7 @@ def _create(spec: MapSpec, name: str, btf: Fd | None, inner: Map | None) -> Fd:
 
     def attempt(*, typed: bool, flags: int) -> Fd:
         return sys_bpf.map_create(
-            spec.type, spec.key_size, spec.value_size, _entries(spec), flags=flags, name=name,
+            spec.type, spec.key_size, spec.value_size, entries(spec), flags=flags, name=name,
             inner_map_fd=inner.fd.fileno() if inner else 0, numa_node=spec.numa_node,
             btf_fd=btf.fileno() if typed and btf else 0,
             btf_key_type_id=spec.key_type_id if typed else 0,
@@ -79,7 +79,8 @@ def _create(spec: MapSpec, name: str, btf: Fd | None, inner: Map | None) -> Fd:
     raise _explain(spec, first) from None
 
 
-def _entries(spec: MapSpec) -> int:
+def entries(spec: MapSpec) -> int:
+    """How many entries a map gets: what the object says, in a number that the kernel takes."""
     if spec.type == MapType.PERF_EVENT_ARRAY and spec.max_entries == 0:
         return possible_cpus()
     if spec.type in (MapType.RINGBUF, MapType.USER_RINGBUF) and spec.max_entries:
@@ -93,7 +94,9 @@ def _explain(spec: MapSpec, error: KernelError) -> NetbpfError:
     try:
         kind = MapType(spec.type).name.lower()
     except ValueError:
-        return ObjectError(f"map {name} has the unknown type {spec.type}")
+        return NotSupportedError(
+            f"map {name} is of type {spec.type}, which this kernel does not know"
+        )
     sizes = (
         f"keys of {spec.key_size}, values of {spec.value_size} bytes, {spec.max_entries} entries"
     )

@@ -20,6 +20,7 @@ _STATE = re.compile(
 
 
 _TAIL = 1 << 16  # characters at the end of a log that say why; logs may have hundreds of megabytes
+_MOST_LINES = 3
 _HINTS = (
     (
         r"GPL.*(restricted|only)|GPL-compatible",
@@ -51,11 +52,17 @@ def _ending(log: str) -> list[str]:
 
 def reason(log: str) -> str:
     """The verifier's own last words on why it gave up, without states and statistics; "" for an empty log."""
-    words = ""
+    words: list[str] = []
+    said = False
     for line in _ending(log):
-        if not _STATISTICS.match(line) and not _SOURCE.match(line) and not _STATE.match(line):
-            words = line.strip()
-    return words
+        if _STATISTICS.match(line):
+            continue
+        says = not _SOURCE.match(line) and not _STATE.match(line)
+        if says:
+            # Lines that follow each other belong together: "invalid access to packet", then which register.
+            words = [*words, line.strip()] if said else [line.strip()]
+        said = says
+    return "; ".join(words[-_MOST_LINES:])
 
 
 def last_source(log: str) -> str:
