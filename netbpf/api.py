@@ -128,6 +128,7 @@ def attach(
     link: bool = False,
     atomic: bool = False,
     priority: int | None = None,
+    pin_maps: StrPath | None = None,
     netns: str | Namespace | None = None,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,
@@ -137,8 +138,9 @@ def attach(
 
     ``object`` is an object file, a C source, or ``builtin:NAME``. ``mode`` is native (the default), skb, hw or
     auto, for XDP only. ``settings`` are values of global variables, as typed (``["limit=5"]``) or as Python values
-    (``{"limit": 5}``). The program stays attached when the process ends, unless the result is used as a context
-    manager.
+    (``{"limit": 5}``). ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
+    shared; without it each attach has its own. The program stays attached when the process ends, unless the result
+    is used as a context manager.
 
     Raises ObjectError, CompileError, VerifierError, NotSupportedError, HookBusyError, InterfaceNotFoundError,
     PermissionDeniedError, LockTimeoutError, UsageError.
@@ -159,6 +161,7 @@ def attach(
         link=link,
         atomic=atomic,
         priority=priority,
+        pin_maps=Path(pin_maps) if pin_maps else None,
         compiler=compiler or Options(),
         kernel_btf=Path(kernel_btf) if kernel_btf else None,
         lock_timeout=lock_timeout,

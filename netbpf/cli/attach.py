@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     help="tc: run beside foreign filters, at this priority (lower runs first).",
 )  # fmt: skip
 @click.option(
+    "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
+    help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system: "
+    "what is there is used, the rest is pinned, and stays after detach. Without it such maps are not shared.",
+)  # fmt: skip
+@click.option(
     "-I",
     "include_dirs",
     metavar="DIR",
@@ -81,6 +86,7 @@ def attach_command(
     link: bool,
     atomic: bool,
     priority: int | None,
+    pin_maps: Path | None,
     include_dirs: tuple[Path, ...],
     defines: tuple[str, ...],
     frontend: "Frontend",
@@ -120,6 +126,7 @@ def attach_command(
             link=link,
             atomic=atomic,
             priority=priority,
+            pin_maps=pin_maps,
             netns=netns,
             compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
             kernel_btf=kernel_btf,

@@ -23,6 +23,5 @@ def status_command(
     from netbpf import api
     from netbpf.cli.render.status import print_status
 
-    print_status(
-        api.status(interface, netns=netns, all_netns=all_netns), interface, as_json=as_json
-    )
+    found = api.status(interface, netns=netns, all_netns=all_netns)
+    print_status(found, interface, as_json=as_json, all_netns=all_netns)

@@ -11,11 +11,12 @@ from netbpf.bpf.program import Program
 from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, UsageError
 from netbpf.manager import mechanism, settings
+from netbpf.manager.mappins import SharedMaps
 from netbpf.manager.mechanism import DEFAULT_PRIORITY, Place
 from netbpf.manager.repair import repair
 from netbpf.manager.request import AUTO, AttachRequest, AttachResult
 from netbpf.manager.sources import Source, find_source
-from netbpf.manager.status import Records, described, opened
+from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment, Interface, ObjectRef, Occupant
@@ -44,19 +45,28 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         program = spec.select(request.hook, request.program)
         touched = settings.apply(spec, request.settings)
         # The verifier may need long: nobody else should have to wait for it, so the lock comes after.
+        shared = stack.enter_context(SharedMaps(request.pin_maps, spec))
         loaded = stack.enter_context(
-            load(spec, program, request.hook, extra_maps=touched, kernel_btf=request.kernel_btf)
+            load(
+                spec,
+                program,
+                request.hook,
+                reuse=shared.maps,
+                extra_maps=touched,
+                kernel_btf=request.kernel_btf,
+            )
         )
+        remarks = source.notes + shared.pin_new(loaded)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
-            notes = source.notes + repair(session)
+            notes = remarks + repair(session)
             try:
                 results = _Attaching(request, source, namespace, session, loaded).run(
                     interfaces, checkpoint
                 )
-            except BaseException:
+            finally:
+                # What failed has kept its object; what was replaced has too.
                 with suppress(NetbpfError):
-                    repair(session)  # the kept object
-                raise
+                    repair(session)
             return [replace(results[0], notes=notes + results[0].notes), *results[1:]]
 
 
@@ -128,7 +138,7 @@ class _Attaching:
     # --- one interface ---
 
     def _one(self, interface: Interface, there: list[Occupant], undo: Undo) -> AttachResult:
-        present = list(described(there, self.known, self.namespace.name))
+        present = list(described(there, self.known, reached_by(self.namespace)))
         managed = [one for one in present if one.managed]
         if managed:
             return self._replace(managed[0], undo)
@@ -290,7 +300,7 @@ class _Attaching:
             True,
             "netbpf",
             self.object,
-            self.namespace.name,
+            reached_by(self.namespace),
             time.time(),
         )
         return AttachResult(place.interface, attachment, replaced=replaced, notes=notes)

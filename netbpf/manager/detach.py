@@ -15,7 +15,7 @@ from netbpf.errors import (
 )
 from netbpf.manager import gone, mechanism
 from netbpf.manager.repair import repair
-from netbpf.manager.status import Records, described, opened
+from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment
@@ -125,7 +125,9 @@ class _Detaching:
             raise
         found = [
             one
-            for one in described(occupants(self.session, ifindex), self.known, self.namespace.name)
+            for one in described(
+                occupants(self.session, ifindex), self.known, reached_by(self.namespace)
+            )
             if one.occupant.hook in request.hooks and request.prog_id in (None, one.program.id)
         ]
         wanted = found if request.force else [one for one in found if one.managed]
@@ -184,18 +186,19 @@ class _Detaching:
             if stale:
                 return stale
         on = f" on {escape(request.interface)}" if request.interface else ""
-        if found:
+        # Cleaning up without naming an interface is no business of other tools' programs.
+        if found and (request.interface or not request.missing_ok):
             one = found[0]
             raise NotManagedError(
-                f"{where(one.occupant.interface, one.occupant.hook)} runs {occupant_text(one)}: "
-                "netbpf did not attach it",
-                hint=f"use the tool that did, or: {detach_command(one)}",
+                f"{where(one.occupant.interface, one.occupant.hook)} runs {occupant_text(one)}",
+                hint=f"use the tool that attached it, or: {detach_command(one)}",
             )
         if request.missing_ok:
             return []
-        kinds = "/".join(dict.fromkeys(hook.value.split("/")[0] for hook in request.hooks))
+        kinds = " or ".join(dict.fromkeys(hook.value.split("/")[0] for hook in request.hooks))
         raise NotAttachedError(
-            f"no {kinds} program is attached{on}", hint="netbpf status shows what runs where"
+            f"no {kinds.upper()} program is attached{on}",
+            hint="netbpf status shows what runs where",
         )
 
     def _stale(self, candidates: Iterable[Record]) -> list[Detached]:

@@ -22,7 +22,8 @@ XDP_MODES = {
 class AttachRequest:
     """One attach. ``interfaces`` are names or globs; ``mode`` one of native, skb, hw, auto (XDP only, default native).
 
-    ``priority`` is the TC filter's, given only to run beside foreign filters.
+    ``priority`` is the TC filter's, given only to run beside foreign filters. ``pin_maps`` is the directory in a
+    bpffs where maps that ask to be pinned by name are shared.
     """
 
     hook: Hook
@@ -35,6 +36,7 @@ class AttachRequest:
     link: bool = False
     atomic: bool = False
     priority: int | None = None
+    pin_maps: Path | None = None
     compiler: Options = field(default_factory=Options)
     kernel_btf: Path | None = None
     lock_timeout: float = DEFAULT_TIMEOUT

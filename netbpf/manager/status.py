@@ -59,6 +59,16 @@ def describe(
     )
 
 
+def reached_by(namespace: Namespace) -> str | None:
+    """What ``--netns`` takes to get to a namespace: its name, or the path or process it was opened by.
+
+    None for the calling thread's own, unless it has a name, and for one that only this process can reach.
+    """
+    if namespace.name or namespace.is_current():
+        return namespace.name
+    return namespace.label if "/" in namespace.label or namespace.label.startswith("pid:") else None
+
+
 @contextmanager
 def opened(netns: str | Namespace | None) -> Iterator[Namespace]:
     """The namespace of a name or path, or the current one; closed afterwards unless it was open before."""
@@ -100,7 +110,7 @@ def _in_namespace(
                 if strict:
                     raise
                 return []
-        return list(described(occupants(session, ifindex), known, namespace.name))
+        return list(described(occupants(session, ifindex), known, reached_by(namespace)))
 
 
 def described(

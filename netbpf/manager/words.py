@@ -23,6 +23,13 @@ def detach_command(one: Attachment) -> str:
     occupant = one.occupant
     kind = "xdp" if occupant.hook is Hook.XDP else "tc"
     direction = " --egress" if occupant.hook is Hook.TC_EGRESS else ""
-    namespace = f" --netns {escape(one.netns_name)}" if one.netns_name else ""
+    namespace = f" --netns {_word(one.netns_name)}" if one.netns_name else ""
     force = "" if one.managed else " --force"
-    return f"netbpf detach {kind} {escape(occupant.interface.name)}{direction}{force}{namespace}"
+    return f"netbpf detach {kind} {_word(occupant.interface.name)}{direction}{force}{namespace}"
+
+
+def _word(text: str) -> str:
+    """One word of a command line: an interface may be called ``a;b``."""
+    from shlex import quote
+
+    return quote(escape(text))

@@ -201,7 +201,8 @@ def test_auto_says_that_it_got_skb_and_why(lab: Lab) -> None:
     done = lab("attach", "xdp", "lo", "builtin:xdp_count", "-m", "auto")
     assert "(skb, program" in done.out
     assert done.err.startswith("netbpf: note: lo: not in native mode: ")
-    assert lab("attach", "xdp", "lo", "builtin:xdp_count", "--replace", "-m", "native", code=2)
+    again = lab("attach", "xdp", "lo", "builtin:xdp_count", "--replace", "-m", "native", code=2)
+    assert "lo xdp runs in skb mode" in again.error
 
 
 def test_native_never_falls_back(lab: Lab) -> None:
@@ -259,7 +260,7 @@ def test_an_occupied_hook_is_named_with_the_way_out(lab: Lab) -> None:
     number = before[0]["program"]["id"]
     assert done.error == (
         f"dut0 xdp already runs xdp_count (program {number}, native, managed by netbpf); "
-        "swap it with --replace, or take it off: netbpf detach xdp dut0"
+        f"swap it with --replace, or take it off: netbpf detach xdp dut0 --netns {lab.netns}"
     )
     assert lab.hooks() == before
 

@@ -1,8 +1,12 @@
 """Several interfaces in one call, and what all of them or one of them may share."""
 
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.cli.lab import Lab, udp
+from tests.cli.lab import OBJECTS, Lab, udp
 
 
 def test_a_list_shares_one_program(lab: Lab) -> None:
@@ -102,3 +106,74 @@ def test_maps_that_ask_to_be_pinned_stay_private(lab: Lab) -> None:
     udp(lab.wire.peer, number=2)
     udp(second.peer, number=3)
     assert shared(lab, "dut0", "dut1") == [2, 3]
+
+
+@pytest.fixture
+def bpffs(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A BPF file system of the test's own."""
+    made = tmp_path / "bpf"
+    made.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", made, "-o", "mode=0700"], check=True)
+    yield made
+    subprocess.run(["umount", "-l", made], check=True)
+
+
+def test_pinned_maps_are_shared_on_request(lab: Lab, bpffs: Path) -> None:
+    [second] = lab.wires(1)
+    path = lab.object("shared")
+    for interface in ("dut0", "dut1"):
+        lab("attach", "xdp", interface, path, "--pin-maps", bpffs / "mine" / "maps")
+    udp(lab.wire.peer, number=2)
+    udp(second.peer, number=3)
+    assert shared(lab, "dut0", "dut1") == [5, 5]
+    assert [lab.get(one, "own[0]") for one in ("dut0", "dut1")] == [2, 3]
+    assert [one.name for one in (bpffs / "mine" / "maps").iterdir()] == ["shared"]
+    # It outlives the programs.
+    lab("detach", "--all")
+    lab("attach", "xdp", "dut0", path, "--pin-maps", bpffs / "mine" / "maps")
+    assert shared(lab, "dut0") == [5]
+
+
+def test_a_pinned_map_of_another_shape_is_refused(lab: Lab, bpffs: Path) -> None:
+    lab.wires(1)
+    lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps")
+    larger = lab.compiled("#define ENTRIES 8\n" + (OBJECTS / "shared.bpf.c").read_text())
+    done = lab("attach", "xdp", "dut1", larger, "--pin-maps", bpffs / "maps", code=3)
+    assert f"{bpffs}/maps/shared" in done.error
+    assert "max_entries 4 instead of 8" in done.error
+    assert [one["interface"] for one in lab.hooks()] == ["dut0"]
+
+
+def test_a_failed_attach_pins_nothing(lab: Lab, bpffs: Path) -> None:
+    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
+    lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps", code=7)
+    assert not list((bpffs / "maps").iterdir())
+
+
+def test_a_pin_that_is_no_map(lab: Lab, bpffs: Path) -> None:
+    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
+    [hook] = lab.hooks()
+    (bpffs / "maps").mkdir(mode=0o700)
+    lab.run("bpftool", "prog", "pin", "id", hook["program"]["id"], bpffs / "maps" / "shared")
+    done = lab(
+        "attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps", code=3
+    )
+    assert "is no map but a bpf-prog" in done.error
+
+
+def test_pins_outside_a_bpf_file_system(lab: Lab, tmp_path: Path) -> None:
+    done = lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", tmp_path, code=2)
+    assert "mount -t bpf" in done.error
+
+
+def test_no_pin_names_with_dots(lab: Lab, bpffs: Path) -> None:
+    done = lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "a.b", code=2)
+    assert "a.b" in done.error
+    assert "dot" in done.error
+
+
+def test_nothing_to_share_is_said(lab: Lab, bpffs: Path) -> None:
+    done = lab("attach", "xdp", "dut0", "builtin:xdp_count", "--pin-maps", bpffs / "maps")
+    assert done.err == (
+        "netbpf: note: --pin-maps shares nothing: xdp_count uses no map with LIBBPF_PIN_BY_NAME\n"
+    )

@@ -12,7 +12,9 @@ from netbpf.model import Attachment
 from netbpf.text import escape
 
 
-def print_status(found: list[Attachment], interface: str | None, *, as_json: bool) -> None:
+def print_status(
+    found: list[Attachment], interface: str | None, *, as_json: bool, all_netns: bool = False
+) -> None:
     """A table with a line per program, in running order, or ``netbpf.status/1``."""
     if as_json:
         print_json("status", {"hooks": [hook_json(one) for one in found]})
@@ -21,13 +23,12 @@ def print_status(found: list[Attachment], interface: str | None, *, as_json: boo
         where = f" on {escape(interface)}" if interface else ""
         click.echo(f"no XDP or TC program{where}")
         return
-    namespaces = any(one.netns_name for one in found)
-    columns = (["NETNS"] if namespaces else []) + [
+    columns = (["NETNS"] if all_netns else []) + [
         "INTERFACE", "HOOK", "MODE", "PROGRAM", "ID", "TAG", "MANAGER", "SINCE", "OBJECT",
     ]  # fmt: skip
     made = table(*columns, right=("ID",))
     for one in found:
-        made.add_row(*([one.netns_name or "-"] if namespaces else []), *_cells(one))
+        made.add_row(*([escape(one.netns_name or "-")] if all_netns else []), *_cells(one))
     print_table(made)
 
 
