@@ -23,10 +23,9 @@ _NO_BTF = FD_MAPS | {
 
 def kernel_name(prefix: str, name: str) -> str:
     """The name the kernel gets, at most 15 characters: as libbpf names maps, ``xdp_coun.bss`` for global data."""
-    if name.startswith("."):
-        suffix = name if name.count(".") == 1 else name[1:]
-        room = max(15 - max(len(name), 7), 0)
-        name = (prefix[:room] + suffix)[:15] if name.count(".") == 1 else suffix[:15]
+    # Names such as .data.custom stay as they are.
+    if name.startswith(".") and name.count(".") == 1:
+        name = prefix[: max(15 - max(len(name), 7), 0)] + name
     return re.sub(r"[^A-Za-z0-9_.]", "_", name)[:15]
 
 
