@@ -9,9 +9,10 @@ import struct
 import sys
 from dataclasses import dataclass
 
-from netbpf.bpf.btf.types import Btf, BtfType, Kind
+from netbpf.bpf.btf.build import Builder
+from netbpf.bpf.btf.copy import Copier
+from netbpf.bpf.btf.types import MAGIC, Btf, BtfType, Kind, Member, SectionVar
 from netbpf.bpf.elf import SHF_ALLOC, STT_FUNC, STT_OBJECT
-from netbpf.compiler.btf_writer import BtfWriter
 from netbpf.compiler.elf_writer import CODE, DATA, R_BPF_64_64, ElfWriter
 from netbpf.constants import MapType
 from netbpf.errors import CompileError
@@ -20,6 +21,9 @@ _INSN = struct.Struct("<BBhi" if sys.byteorder == "little" else ">BBhi")
 _LD_IMM64, _CALL = 0x18, 0x85
 _PSEUDO_MAP_FD, _PSEUDO_CALL = 1, 1
 _SECTIONS = {"xdp_md": "xdp", "__sk_buff": "tc"}
+# .BTF.ext without CO-RE: header of 24 bytes (include/linux/btf.h: struct btf_ext_header).
+_EXT_HEADER = struct.Struct("<HBBIIIII")
+_FUNC_INFO_SIZE = 8
 _MAPS_OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
@@ -62,15 +66,16 @@ def write_object(module: BccModule) -> bytes:
         code[name], uses[name] = _relocatable(
             f"{module.origin}: function {name}", instructions, names
         )
-    btf = BtfWriter()
-    maps = _Maps(module, btf)
+    btf = Builder()
+    copier = Copier(btf, module.btf) if module.btf else None
+    maps = _Maps(module, btf, copier)
     elf = ElfWriter()
     sections: dict[str, list[str]] = {}
     types: dict[str, int] = {}
     for name in code:
         function = _function_type(module.btf, name)
-        if function is not None and module.btf is not None:
-            types[name] = btf.copy(module.btf, function.id)
+        if function is not None and copier is not None:
+            types[name] = copier.copy(function.id)
         sections.setdefault(_section(module.btf, function, name), []).append(name)
     section_of: dict[str, tuple[int, int]] = {}
     for section, functions in sections.items():
@@ -91,10 +96,24 @@ def write_object(module: BccModule) -> bytes:
         section: [(section_of[name][1], types[name]) for name in functions if name in types]
         for section, functions in sections.items()
     }
-    ext = btf.build_ext({section: found for section, found in records.items() if found})
-    elf.section(".BTF", btf.build())
+    ext = _ext(btf, {section: found for section, found in records.items() if found})
+    elf.section(".BTF", btf.to_bytes())
     elf.section(".BTF.ext", ext)
     return elf.build()
+
+
+def _ext(btf: Builder, functions: dict[str, list[tuple[int, int]]]) -> bytes:
+    """The content of ``.BTF.ext``: per section the functions in it as (offset in bytes, id of the FUNC type).
+
+    Must come before the BTF is finished, since it adds the sections' names to the strings.
+    """
+    # A part without records must have no bytes at all, not even the size of a record: libbpf refuses it.
+    info = bytearray(struct.pack("<I", _FUNC_INFO_SIZE) if functions else b"")
+    for section, records in functions.items():
+        info += struct.pack("<II", btf.string(section), len(records))
+        info += b"".join(struct.pack("<II", *record) for record in records)
+    header = _EXT_HEADER.pack(MAGIC, 1, 0, _EXT_HEADER.size, 0, len(info), len(info), 0)
+    return bytes(header + info)
 
 
 def _relocatable(
@@ -157,9 +176,11 @@ def _section(btf: Btf | None, function: BtfType | None, name: str) -> str:
 class _Maps:
     """The ``.maps`` section: per map a struct whose members' types, not contents, say what the map is."""
 
-    def __init__(self, module: BccModule, btf: BtfWriter) -> None:
+    def __init__(self, module: BccModule, btf: Builder, copier: Copier | None) -> None:
         self._module = module
         self._btf = btf
+        self._copier = copier
+        self._integer = btf.integer("int", 4, signed=True)
         self._tables = {table.name: table for table in module.tables}
 
     def write(self, elf: ElfWriter) -> dict[str, int]:
@@ -168,23 +189,26 @@ class _Maps:
         for table in self._module.tables:
             members = self._members(table)
             size = 8 * len(members)
-            definition = self._btf.struct(
-                "", [(n, t, 8 * i) for i, (n, t) in enumerate(members)], size
-            )
-            variables.append((self._btf.variable(table.name, definition), offset, size))
+            definition = self._struct(members)
+            variables.append(SectionVar(self._btf.var(table.name, definition), offset, size))
             places.append((table.name, offset, size))
             offset += size
         if not places:
             return {}
-        self._btf.data_section(".maps", variables, offset)
+        self._btf.datasec(".maps", offset, variables)
         section = elf.section(".maps", bytes(offset), SHF_ALLOC | DATA)
         return {
             name: elf.symbol(name, section, start, size, type=STT_OBJECT)
             for name, start, size in places
         }
 
+    def _struct(self, members: list[tuple[str, int]]) -> int:
+        """A struct of pointers, one behind the other."""
+        parts = [Member(name, kind, 64 * place, 0) for place, (name, kind) in enumerate(members)]
+        return self._btf.struct("", 8 * len(members), parts)
+
     def _number(self, value: int) -> int:
-        return self._btf.pointer(self._btf.array(self._btf.int32(), value))
+        return self._btf.ptr(self._btf.array(self._integer, value))
 
     def _members(self, table: BccTable, *, inner: bool = False) -> list[tuple[str, int]]:
         # The kernel wants one slot per CPU; 0 makes the loader count the CPUs where it loads.
@@ -205,8 +229,8 @@ class _Maps:
 
     def _typed(self, part: str, type_id: int, size: int) -> list[tuple[str, int]]:
         source = self._module.btf
-        if type_id and source and source.size(type_id) == size:
-            return [(part, self._btf.pointer(self._btf.copy(source, type_id)))]
+        if type_id and source and self._copier and source.size(type_id) == size:
+            return [(part, self._btf.ptr(self._copier.copy(type_id)))]
         return [(f"{part}_size", self._number(size))] if size else []
 
     def _inner(self, table: BccTable) -> int:
@@ -217,6 +241,4 @@ class _Maps:
                 hint=f'declare it as BPF_ARRAY_OF_MAPS({table.name}, "INNER", SIZE), with INNER declared before',
             )
         members = self._members(template, inner=True)
-        size = 8 * len(members)
-        definition = self._btf.struct("", [(n, t, 8 * i) for i, (n, t) in enumerate(members)], size)
-        return self._btf.array(self._btf.pointer(definition), 0)
+        return self._btf.array(self._btf.ptr(self._struct(members)), 0)

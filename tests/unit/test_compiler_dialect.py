@@ -7,7 +7,6 @@ import pytest
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.bpf.elf import SHT_NOBITS, STB_LOCAL, Elf
 from netbpf.compiler.bcc_object import BccModule, BccTable, write_object
-from netbpf.compiler.btf_writer import BtfWriter
 from netbpf.compiler.depfile import dependencies
 from netbpf.compiler.dialect import inner_maps, is_bcc, pinned_table
 from netbpf.compiler.elf_writer import CODE, ElfWriter
@@ -138,26 +137,6 @@ def test_a_local_symbol_after_a_global_one_is_a_mistake() -> None:
     writer.symbol("prog", 1)
     with pytest.raises(ValueError, match="comes after a global one"):
         writer.symbol("static", 1, binding=STB_LOCAL)
-
-
-def test_types_that_refer_to_each_other_in_circles_are_copied_once() -> None:
-    source = BtfWriter()
-    # struct node { int value; struct node *next; }, whose pointer comes before it
-    integer = source.int32()
-    pointer = source.pointer(integer + 2)
-    node = source.struct("node", [("value", integer, 0), ("next", pointer, 8)], 16)
-    original = Btf(source.build())
-    target = BtfWriter()
-    target.pointer(0)
-    copied = target.copy(original, node)
-    assert target.copy(original, node) == copied
-    result = Btf(target.build())
-    assert result.count - 1 == 4
-    found = result.type(copied)
-    value, following = result.members(found)
-    assert (found.name, found.size_or_type, value.name) == ("node", 16, "value")
-    assert result.type(result.type(following.type_id).size_or_type).id == copied
-    assert result.integer(result.type(value.type_id)).signed
 
 
 def module(code: bytes, *tables: BccTable) -> BccModule:
