@@ -1,0 +1,215 @@
+"""Runs what a page shows, on a machine of its own, and compares.
+
+A page is one session: its ``console`` blocks run in order in one shell, as root, in a network and a mount namespace that
+nobody else sees. There are ``eth0`` and ``eth1``, whose other ends are ``wire0`` and ``wire1``, and an empty directory.
+
+- Lines that begin with ``# `` are commands (a trailing backslash continues one); what follows is their output.
+- A line ``...`` in the output stands for any lines. Ids, tags, times and the like are compared by their form.
+- ``<!-- send 10 udp 53 eth0 -->`` between the blocks sends packets into an interface, unseen by the reader.
+- A ``c`` or ``python`` block whose first line is a comment with nothing but a file name becomes that file.
+
+``python -m tests.docs.session --update PAGE...`` writes the real output into the pages.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SEND = re.compile(r"^<!-- send (.*?) -->$", re.MULTILINE)
+_FILE = re.compile(r"^(?://|#) ([\w.-]+)\n")
+_MARK = "\x1e"
+
+_SET_UP = """
+mkdir -p /run/netbpf && mount -t tmpfs -o mode=700 tmpfs /run/netbpf
+mount -t bpf bpf /sys/fs/bpf
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+for n in 0 1; do
+	ip link add wire$n address 02:00:00:00:00:1$n type veth peer name eth$n address 02:00:00:00:00:0$n
+	ip link set wire$n up; ip link set eth$n up
+done
+"""
+
+
+@dataclass(slots=True)
+class Step:
+    """A command and what the page says it prints; ``start`` and ``end`` delimit that text in the page."""
+
+    command: str
+    expected: str = ""
+    start: int = 0
+    end: int = 0
+    hidden: bool = False
+    output: str = ""
+    code: int = 0
+
+
+@dataclass(slots=True)
+class Page:
+    """A page's files and steps, in order."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+
+def parse(text: str) -> Page:
+    """Find what a page shows."""
+    page, found = Page(), []
+    for match in _FENCE.finditer(text):
+        if match[1] == "console":
+            found += _steps(match[2], match.start(2))
+        elif named := _FILE.match(match[2]):
+            page.files[named[1]] = match[2][named.end() :]
+    for match in _SEND.finditer(text):
+        found.append(
+            Step(
+                f"{sys.executable} -m tests.docs.send {match[1]}", hidden=True, start=match.start()
+            )
+        )
+    page.steps = sorted(found, key=lambda step: step.start)
+    return page  # fmt: skip
+
+
+def _steps(block: str, offset: int) -> list[Step]:
+    steps: list[Step] = []
+    continued = False
+    for line in block.splitlines(keepends=True):
+        offset += len(line)
+        if line.startswith("# ") or continued:
+            text = line.removeprefix("# ") if not continued else line
+            if continued:
+                steps[-1].command += text.rstrip("\n")
+                steps[-1].start = steps[-1].end = offset
+            else:
+                steps.append(Step(text.rstrip("\n"), start=offset, end=offset))
+            continued = line.endswith("\\\n")
+            if continued:
+                steps[-1].command = steps[-1].command[:-1]
+        elif steps:
+            steps[-1].expected += line
+            steps[-1].end = offset
+    return steps
+
+
+def run(page: Page) -> None:
+    """Run every step and note its output and exit code."""
+    script = ["set -e", _SET_UP, "set +e"]
+    for step in page.steps:
+        # Each sees the exit code of the one before as $?.
+        script.append(f"{step.command}\n__=$?; printf '{_MARK}%s{_MARK}' $__; (exit $__)")
+    with tempfile.TemporaryDirectory(prefix="netbpf-docs-") as directory:
+        for name, content in page.files.items():
+            Path(directory, name).write_text(content)
+        environment = {
+            "HOME": directory,
+            "LC_ALL": "C.UTF-8",
+            "NETBPF_CACHE_DIR": f"{directory}/.cache",
+            "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+        }
+        done = subprocess.run(
+            ["unshare", "--net", "--mount", "--propagation", "private", "bash"],
+            input="\n".join(script), cwd=directory, env=environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+        )  # fmt: skip
+        parts = done.stdout.replace(directory, "/root").split(_MARK)
+    if len(parts) != 2 * len(page.steps) + 1:
+        raise AssertionError(f"the session ended early: {done.stdout[-2000:]}")
+    for number, step in enumerate(page.steps):
+        step.output, step.code = parts[2 * number].lstrip("\n"), int(parts[2 * number + 1])
+
+
+# What differs from run to run, and what it is compared as.
+_FORMS = [
+    (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
+    (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
+    (r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|time_ns)": ?)[\d.]+', r"\1N"),
+    (r'("map_ids": ?)\[[\d,\s]*\]', r"\1[N]"),
+    (r'("tag": ?)"[0-9a-f]{16}"', r'\1"TAG"'),
+    (r'("sha256": ?)"[0-9a-f]{64}"', r'\1"SHA"'),
+    (r"\b\d+(?:\.\d+)? (ns|µs|ms|s)\b", r"N \1"),
+    (r"\b[\d,]+ bytes, clang [\d.]+", "N bytes, clang N"),
+    (r"\bclang [\d.]+", "clang N"),
+    (r"\bprocess \d+", "process N"),
+    (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),
+    (r"  \d+s  ", "  AGE  "),
+    (r"[\d,.]+ runs/s", "N runs/s"),
+    (r"(\d )[\d,]+\.\d\b", r"\1RATE"),
+    (r"-{3,}", "---"),
+    (r"[ \t]+", " "),
+    (r" $", ""),
+]
+
+
+def form(text: str) -> list[str]:
+    """The lines of an output with what may differ replaced."""
+    for pattern, by in _FORMS:
+        text = re.sub(pattern, by, text, flags=re.MULTILINE)
+    return text.strip("\n").splitlines()
+
+
+def matches(output: str, expected: str) -> bool:
+    """Whether an output is what a page shows; a line ``...`` stands for any lines."""
+    parts: list[list[str]] = [[]]
+    for line in form(expected):
+        if line.strip() == "...":
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    pattern = r"(?:.*\n)*?".join(
+        "".join(re.escape(line) + r"\n" for line in part) for part in parts
+    )
+    return re.fullmatch(pattern, "".join(line + "\n" for line in form(output))) is not None
+
+
+def problems(page: Page) -> list[str]:
+    """What does not agree with the page, after ``run``."""
+    found = []
+    for number, step in enumerate(page.steps):
+        after = page.steps[number + 1].command if number + 1 < len(page.steps) else ""
+        fine = "echo $?" in after or "netbpf: error:" in step.expected
+        if step.code and not fine:
+            found.append(f"`{step.command}` ended with {step.code}: {step.output}")
+        elif not step.hidden and not matches(step.output, step.expected):
+            found.append(
+                f"`{step.command}` prints\n{step.output}\nbut the page shows\n{step.expected}"
+            )
+    return found
+
+
+def update(path: Path) -> list[str]:
+    """Write the real output into a page, except where it is shortened by ``...``; the problems that remain."""
+    text = path.read_text()
+    page = parse(text)
+    run(page)
+    for step in reversed(page.steps):
+        if step.hidden:
+            continue
+        if "\n...\n" not in f"\n{step.expected}":
+            output = step.output.rstrip("\n") + "\n" if step.output.strip() else ""
+            gap = "\n" if step.expected.endswith("\n\n") else ""
+            text = text[: step.start] + output + gap + text[step.end :]
+    path.write_text(text)
+    page = parse(text)
+    run(page)
+    return problems(page)
+
+
+def main() -> int:
+    """``--update PAGE...``; the exit code."""
+    failed = False
+    for name in sys.argv[2:]:
+        for problem in update(Path(name)):
+            failed = True
+            sys.stderr.write(f"{name}: {problem}\n\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
