@@ -177,12 +177,14 @@ def detach(
     everything: bool = False,
     force: bool = False,
     missing_ok: bool = False,
+    prog_id: int | None = None,
     netns: str | Namespace | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> list[Detached]:
     """Take programs off their hooks: what netbpf attached, with ``force`` also what others did.
 
-    ``hook`` "tc" means both directions, None all hooks. What is gone with its interface or namespace counts as
+    ``hook`` "tc" means both directions, None all hooks; ``prog_id`` is the kernel's id of the program, where several
+    are on a hook. What is gone with its interface or namespace counts as
     detached. Raises NotAttachedError (not with ``missing_ok``), NotManagedError, UsageError if more than one is
     meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
     """
@@ -196,7 +198,7 @@ def detach(
     else:
         hooks = (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
     request = DetachRequest(
-        hooks, interface, everything, force, missing_ok, lock_timeout=lock_timeout
+        hooks, interface, everything, force, missing_ok, prog_id, lock_timeout
     )
     return run(request, netns)
 

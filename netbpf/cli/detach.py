@@ -10,6 +10,10 @@ from netbpf.constants import Hook
 @click.argument("words", metavar="[xdp|tc] [IFACE]", nargs=-1)
 @direction_options
 @click.option("-a", "--all", "everything", is_flag=True, help="All that match, not just one.")
+@click.option(
+    "--id", "prog_id", type=click.IntRange(min=1), metavar="ID",
+    help="The program with this id, where several run on one hook.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Also what netbpf did not attach.")
 @click.option(
     "--ignore-missing", "missing_ok", is_flag=True, help="It is fine if nothing is attached."
@@ -20,6 +24,7 @@ def detach_command(
     words: tuple[str, ...],
     direction: str | None,
     everything: bool,
+    prog_id: int | None,
     force: bool,
     missing_ok: bool,
     lock_timeout: float,
@@ -42,6 +47,7 @@ def detach_command(
         interface,
         hooks,
         everything=everything,
+        prog_id=prog_id,
         force=force,
         missing_ok=missing_ok,
         netns=netns,

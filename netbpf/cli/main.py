@@ -1,5 +1,6 @@
 """The ``netbpf`` command: finds the subcommand, and turns every outcome into an exit code and at most one line."""
 
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import NoReturn
 import click
 
 from netbpf.errors import CompileError, ExitCode, NetbpfError, VerifierError
-from netbpf.text import did_you_mean
+from netbpf.text import did_you_mean, escape
 
 # name: (module of netbpf.cli, one line for --help). A module is imported only when its command runs.
 COMMANDS = {
@@ -84,6 +85,10 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code (table in ``errors.py``)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the locale cannot write is shown escaped, instead of ending everything.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -135,7 +140,8 @@ def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
 
 
 def _fail(json: bool, code: int, kind: str, message: str, hint: str | None) -> int:
-    click.echo(f"netbpf: error: {message}" + (f"; {hint}" if hint else ""), err=True)
+    # One line, whatever was typed or found: names from outside may hold anything.
+    click.echo(escape(f"netbpf: error: {message}" + (f"; {hint}" if hint else "")), err=True)
     if json:
         from netbpf.cli.output import print_json
 

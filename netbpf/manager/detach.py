@@ -139,9 +139,11 @@ class _Detaching:
                 for one in wanted[:10]
             )
             more = f"; and {len(wanted) - 10} more" if len(wanted) > 10 else ""
+            places = [(one.occupant.interface.index, one.occupant.hook) for one in wanted]
+            command = detach_command(wanted[0], by_id=places.count(places[0]) > 1)
             raise UsageError(
                 f"{len(wanted)} attachments are meant: {listed}{more}",
-                hint=f"name one, such as: {detach_command(wanted[0])}; or take off all of them with --all",
+                hint=f"name one, such as: {command}; or take off all of them with --all",
             )
         return self._take_all(wanted, checkpoint)
 
@@ -195,6 +197,11 @@ class _Detaching:
             )
         if request.missing_ok:
             return []
+        if request.prog_id is not None:
+            raise NotAttachedError(
+                f"program {request.prog_id} is not attached{on}",
+                hint="netbpf status shows what runs where",
+            )
         kinds = " or ".join(dict.fromkeys(hook.value.split("/")[0] for hook in request.hooks))
         raise NotAttachedError(
             f"no {kinds.upper()} program is attached{on}",

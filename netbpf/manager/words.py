@@ -18,14 +18,15 @@ def occupant_text(one: Attachment) -> str:
     return f"{name} (program {one.program.id}, {occupant.mode}{' link' if occupant.link_id else ''}, {by})"
 
 
-def detach_command(one: Attachment) -> str:
-    """The command that takes it off."""
+def detach_command(one: Attachment, *, by_id: bool = False) -> str:
+    """The command that takes it off; ``by_id`` where it is not alone on its hook."""
     occupant = one.occupant
     kind = "xdp" if occupant.hook is Hook.XDP else "tc"
-    direction = " --egress" if occupant.hook is Hook.TC_EGRESS else ""
+    direction = "" if occupant.hook is Hook.XDP else f" --{occupant.hook.value.partition('/')[2]}"
     namespace = f" --netns {_word(one.netns_name)}" if one.netns_name else ""
     force = "" if one.managed else " --force"
-    return f"netbpf detach {kind} {_word(occupant.interface.name)}{direction}{force}{namespace}"
+    number = f" --id {one.program.id}" if by_id else ""
+    return f"netbpf detach {kind} {_word(occupant.interface.name)}{direction}{number}{force}{namespace}"
 
 
 def _word(text: str) -> str:

@@ -155,9 +155,7 @@ def test_a_pin_that_is_no_map(lab: Lab, bpffs: Path) -> None:
     [hook] = lab.hooks()
     (bpffs / "maps").mkdir(mode=0o700)
     lab.run("bpftool", "prog", "pin", "id", hook["program"]["id"], bpffs / "maps" / "shared")
-    done = lab(
-        "attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps", code=3
-    )
+    done = lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps", code=3)
     assert "is no map but a bpf-prog" in done.error
 
 

@@ -6,6 +6,7 @@ from netbpf.cli.output import print_json
 from netbpf.cli.render.json_values import hook_json
 from netbpf.errors import ExitCode
 from netbpf.manager.request import AttachResult
+from netbpf.text import escape
 
 
 def print_results(results: list[AttachResult], *, as_json: bool) -> int:
@@ -14,7 +15,7 @@ def print_results(results: list[AttachResult], *, as_json: bool) -> int:
     for result in results:
         if result.error:
             hint = f"; {result.error.hint}" if result.error.hint else ""
-            click.echo(f"netbpf: error: {result.error.message}{hint}", err=True)
+            click.echo(f"netbpf: error: {escape(result.error.message + hint)}", err=True)
         elif not as_json:
             click.echo(_line(result))
         for note in result.notes:
@@ -42,4 +43,5 @@ def _line(result: AttachResult) -> str:
     occupant, program = result.attachment.occupant, result.attachment.program
     how = f"{occupant.mode}, link {occupant.link_id}" if occupant.link_id else occupant.mode.value
     instead = f", replaces program {result.replaced}" if result.replaced else ""
-    return f"{occupant.interface.name} {occupant.hook}: {program.name} attached ({how}, program {program.id}{instead})"
+    where = f"{escape(occupant.interface.name)} {occupant.hook}"
+    return f"{where}: {escape(program.name)} attached ({how}, program {program.id}{instead})"
