@@ -8,7 +8,7 @@ from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf._sys.info import btf_bytes, program_info
 from netbpf.bpf.btf.types import Btf
-from netbpf.errors import KernelError, NetbpfError
+from netbpf.errors import KernelError, NotAttachedError
 from netbpf.model import ProgramInfo
 
 
@@ -21,12 +21,12 @@ class Program:
 
     @classmethod
     def by_id(cls, number: int) -> Self:
-        """Open a program by its id; NetbpfError where it is gone, PermissionDeniedError without CAP_SYS_ADMIN."""
+        """Open a program by its id; NotAttachedError where it is gone, PermissionDeniedError without CAP_SYS_ADMIN."""
         try:
             fd = sys_bpf.fd_by_id("PROG", number)
         except KernelError as error:
             if error.errno == errno.ENOENT:
-                raise NetbpfError(f"program {number} does not exist any more") from None
+                raise NotAttachedError(f"program {number} does not exist any more") from None
             if error.errno == errno.EPERM:
                 raise permission_error(
                     f"open program {number}", Capability.BPF, Capability.SYS_ADMIN

@@ -28,6 +28,7 @@ from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.state.lock import locked
 from netbpf.state.records import Generation, Record
+from netbpf.text import escape
 
 
 def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list[AttachResult]:
@@ -59,14 +60,13 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         remarks = source.notes + shared.pin_new(loaded)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             notes = remarks + repair(session)
+            attaching = _Attaching(request, source, namespace, session, loaded)
             try:
-                results = _Attaching(request, source, namespace, session, loaded).run(
-                    interfaces, checkpoint
-                )
+                results = attaching.run(interfaces, checkpoint)
             finally:
-                # What failed has kept its object; what was replaced has too.
-                with suppress(NetbpfError):
-                    repair(session)
+                if attaching.wasteful:
+                    with suppress(NetbpfError):
+                        repair(session)
             return [replace(results[0], notes=notes + results[0].notes), *results[1:]]
 
 
@@ -92,6 +92,8 @@ class _Attaching:
         self.object = ObjectRef(source.shown, loaded.spec.sha256)
         self.known = Records()
         self.held = ExitStack()
+        # Whether an object is kept that nobody needs: for what failed, or for what was there before.
+        self.wasteful = True
         # Inside of `ip netns exec NAME` the namespace has a name too, by which it will be looked for once it is gone.
         self.netns_name = namespace.name or names().get(namespace.inode)
 
@@ -102,6 +104,7 @@ class _Attaching:
         one_fails_all = len(interfaces) == 1 or self.request.atomic
         records.keep_object(self.object.sha256, self.loaded.spec.data)
         there = self._occupants(interfaces)
+        overwritten = any(self._old_record(one) for one in interfaces)
         results: list[AttachResult] = []
         with ExitStack() as self.held, Undo() as undo_all:
             undos: dict[int, Undo] = {}
@@ -125,6 +128,7 @@ class _Attaching:
                     undos[result.interface.index].run()
                     results[number] = AttachResult(result.interface, error=error)
             checkpoint()
+        self.wasteful = overwritten or any(one.error for one in results)
         return results
 
     def _occupants(self, interfaces: list[Interface]) -> dict[int, list[Occupant]]:
@@ -159,7 +163,7 @@ class _Attaching:
             except NotSupportedError as error:
                 if mode is self.request.modes[-1]:
                     raise
-                refusals.append(f"{interface.name}: not in {mode} mode: {error.message}")
+                refusals.append(f"{escape(interface.name)}: not in {mode} mode: {error.message}")
                 continue
             return self._result(place, notes + tuple(refusals))
         raise AssertionError("a request has at least one mode")
@@ -226,7 +230,7 @@ class _Attaching:
         new = self._generation(occupant.mode)
         # Held until all is done: once off the hook, it would be gone, and could not be put back.
         before = self.held.enter_context(Program.by_id(occupant.prog_id))
-        self._record(occupant.interface, (old, new), undo, before=(old,))
+        self._record(occupant.interface, (old, new), undo)
         undo.callback(self._swap_back, occupant, before)
         mechanism.swap(self.session, occupant, self.program)
         return self._result(place, (), replaced=occupant.prog_id)
@@ -267,18 +271,19 @@ class _Attaching:
         return Generation(info.id, info.tag, info.name, self.object, mode, time.time())
 
     def _record(
-        self,
-        interface: Interface,
-        generations: tuple[Generation, ...],
-        undo: Undo,
-        before: tuple[Generation, ...] = (),
+        self, interface: Interface, generations: tuple[Generation, ...], undo: Undo
     ) -> None:
         """Write the record of what may be on the hook from now on; undone to what was there before."""
-        if before:
-            undo.callback(records.write, self._record_of(interface, before))
+        new = self._record_of(interface, generations)
+        old = self._old_record(interface)
+        if old:
+            undo.callback(records.write, old)
         else:
-            undo.callback(records.remove, self._record_of(interface, generations))
-        records.write(self._record_of(interface, generations))
+            undo.callback(records.remove, new)
+        records.write(new)
+
+    def _old_record(self, interface: Interface) -> Record | None:
+        return records.read(interface.netns, interface.index, self.request.hook)
 
     def _record_of(self, interface: Interface, generations: tuple[Generation, ...]) -> Record:
         return Record(

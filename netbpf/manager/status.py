@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from netbpf.bpf.program import Program
-from netbpf.errors import InterfaceNotFoundError, NetbpfError, PermissionDeniedError
+from netbpf.errors import InterfaceNotFoundError, NotAttachedError
 from netbpf.manager.owner import NETBPF, owner
 from netbpf.model import Attachment, Occupant, ProgramInfo
 from netbpf.net.interfaces import resolve
@@ -46,9 +46,7 @@ def describe(
     try:
         with Program.by_id(occupant.prog_id) as program:
             info: ProgramInfo = program.info
-    except PermissionDeniedError:
-        raise
-    except NetbpfError:
+    except NotAttachedError:
         return None
     found = known.find(occupant)
     if found is None:

@@ -1,0 +1,44 @@
+"""What the tests of faults share."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netns_fixtures.topology import Topology
+
+pytest.register_assert_rewrite("tests.faults.lab", "tests.faults.ways")
+
+from tests.faults.lab import Driver, Lab  # noqa: E402 - after the rewriting has been asked for
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them attach programs."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("root")
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    made = Driver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory of the test's own; a bpffs that netbpf mounts there goes with it."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("NETBPF_STATE_DIR", str(path))
+    yield path
+    if (path / "bpffs").is_mount():
+        subprocess.run(["umount", path / "bpffs"], check=True)
+
+
+@pytest.fixture
+def lab(topology: Topology, driver: Driver, state: Path) -> Lab:
+    return Lab(topology, driver, state)

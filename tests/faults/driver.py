@@ -1,0 +1,242 @@
+"""A process that runs operations of netbpf in children and makes them fail or die at their n-th step.
+
+Started once per test run, alone and without threads, it has everything imported and forks a child per operation:
+that takes milliseconds where a fresh interpreter takes 200. Reads one JSON request per line, answers with one.
+
+A *touch* is where an operation meets the kernel or the disk: bpf(2), netlink, and the calls on files. It is a
+*change* if something can be different afterwards.
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from netbpf import api
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys import namespaces
+from netbpf.bpf import pin
+from netbpf.constants import Hook
+from netbpf.errors import KernelError, NetbpfError
+from netbpf.net.rtnetlink import Session
+
+_CHANGES = frozenset(
+    "MAP_CREATE PROG_LOAD BTF_LOAD OBJ_PIN PROG_ATTACH PROG_DETACH LINK_CREATE LINK_UPDATE LINK_DETACH".split()
+)
+_KINDS = {"PROG_LOAD": "PROG", "MAP_CREATE": "MAP", "LINK_CREATE": "LINK"}
+
+
+class Fault(TypedDict, total=False):
+    """What goes wrong: ``kind`` at touch number ``at`` (from 0), or if ``changes`` at that change.
+
+    kill: SIGKILL directly after it. signal: SIGINT directly after it. kernel: bpf(2) or netlink fails with ``errno``
+    instead. lost: netlink does it and then fails. disk: a call on a file fails with ``errno`` instead.
+    """
+
+    kind: str
+    at: int
+    errno: int
+
+
+class Answer(TypedDict):
+    """What came of it. ``signal`` is what ended the child; ``made`` the ids of what it made in the kernel."""
+
+    signal: int
+    error: str | None
+    exit_code: int
+    message: str
+    touches: list[str]
+    made: list[tuple[str, int]]
+    leaked: list[str]
+    hit: bool
+
+
+class Faulty:
+    """Stands between netbpf and what it calls; writes what happens to a pipe, which outlives SIGKILL."""
+
+    def __init__(self, fault: Fault, out: int) -> None:
+        self.fault = fault
+        self.out = out
+        self.counts: dict[str, int] = {}
+
+    def tell(self, *words: object) -> None:
+        os.write(self.out, (json.dumps(words) + "\n").encode())
+
+    def touch(self, family: str, name: str, changes: bool, call: Callable[[], Any]) -> Any:
+        """One touch of a family (bpf, netlink, file), with the fault if it is its turn."""
+        kind = self.fault.get("kind", "none")
+        counts = {
+            "kill": changes,
+            "signal": True,
+            "kernel": family in ("bpf", "netlink"),
+            "disk": family == "file",
+            "lost": family == "netlink",
+        }.get(kind, False)
+        number = self.counts.get(kind, 0)
+        due = counts and number == self.fault.get("at", -1)
+        self.counts[kind] = number + counts
+        self.tell("touch", name, counts)
+        if due:
+            self.tell("hit")
+            if kind in ("kernel", "disk"):
+                return self.fail(family, name)
+        try:
+            result = call()
+        finally:
+            if due and kind == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if due and kind == "signal":
+                signal.raise_signal(signal.SIGINT)
+        if due and kind == "lost":
+            raise KernelError(name, errno.ENOBUFS, "the kernel's answer was lost")
+        return result
+
+    def fail(self, family: str, name: str) -> int:
+        number = self.fault["errno"]
+        if family == "file":
+            raise OSError(number, os.strerror(number), name)
+        if family == "netlink":
+            raise KernelError(name, number)
+        return -number
+
+    # --- the doors ---
+
+    def install(self) -> None:
+        self.wrap_bpf()
+        for name in ("request", "get", "dump"):
+            self.wrap_netlink(name)
+        for name in ("open", "rename", "unlink", "mkdir"):
+            self.wrap_file(name)
+        real = namespaces.mount
+        pin.mount = lambda *a, **k: self.touch("bpf", "mount", True, lambda: real(*a, **k))  # type: ignore[attr-defined]
+
+    def wrap_bpf(self) -> None:
+        real = sys_bpf._syscall
+
+        def syscall(command: int, attr: sys_bpf.Buffer) -> int:
+            name = sys_bpf._COMMANDS[command]
+
+            def call() -> int:
+                result = real(command, attr)
+                if result >= 0 and name in _KINDS:
+                    self.note(_KINDS[name], result)
+                return result
+
+            return int(self.touch("bpf", name, name in _CHANGES, call))
+
+        sys_bpf._syscall = syscall
+
+    def note(self, kind: str, fd: int) -> None:
+        # The id stands first in the information of a map, program or link, behind the type.
+        with open(f"/proc/self/fdinfo/{fd}") as lines:
+            words = dict(line.split(":", 1) for line in lines if ":" in line)
+        self.tell(
+            "made", kind, int(words[{"PROG": "prog_id", "MAP": "map_id", "LINK": "link_id"}[kind]])
+        )
+
+    def wrap_netlink(self, name: str) -> None:
+        real = getattr(Session, name)
+
+        def call(session: Session, what: str, *rest: Any) -> Any:
+            changes = name == "request"
+            family = "netlink" if changes else "question"
+            return self.touch(family, what, changes, lambda: real(session, what, *rest))
+
+        setattr(Session, name, call)
+
+    def wrap_file(self, name: str) -> None:
+        real = getattr(os, name)
+
+        def call(path: Any, *rest: Any, **named: Any) -> Any:
+            flags = rest[0] if name == "open" and rest else 0
+            inside = str(path).startswith(os.environ["NETBPF_STATE_DIR"])
+            if not inside or (name == "open" and not flags & os.O_CREAT):
+                return real(path, *rest, **named)
+            words = f"{name} {Path(path).name.split('.')[-1] if name == 'open' else ''}".strip()
+            return self.touch("file", words, True, lambda: real(path, *rest, **named))
+
+        setattr(os, name, call)
+
+
+def operate(request: dict[str, Any]) -> None:
+    name, arguments = request["call"], request["arguments"]
+    if name == "attach":
+        api.attach(*arguments, **request["options"]).close()
+    else:
+        if isinstance(request["options"].get("hook"), list):
+            request["options"]["hook"] = tuple(map(Hook, request["options"]["hook"]))
+        api.detach(*arguments, **request["options"])
+
+
+def child(request: dict[str, Any], out: int) -> None:
+    os.environ["NETBPF_STATE_DIR"] = request["state"]
+    faulty = Faulty(request["fault"], out)
+    before = descriptors()
+    faulty.install()
+    try:
+        operate(request)
+    except NetbpfError as error:
+        faulty.tell("error", type(error).__name__, int(error.exit_code), error.message)
+    except KeyboardInterrupt:
+        faulty.tell("error", "KeyboardInterrupt", 130, "")
+    except BaseException:  # noqa: BLE001 - it is the finding
+        faulty.tell("error", "Traceback", -1, traceback.format_exc())
+    faulty.tell("left", sorted(descriptors() - before))
+
+
+def descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {Path(f'/proc/self/fd/{name}').readlink()}")
+        except OSError:
+            continue  # the one that listed them
+    return found
+
+
+def run(request: dict[str, Any]) -> Answer:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reader)
+        try:
+            child(request, writer)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as lines:
+        told = [json.loads(line) for line in lines]
+    _, status = os.waitpid(pid, 0)
+    error = next((one for one in told if one[0] == "error"), None)
+    return Answer(
+        signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        error=error[1] if error else None,
+        exit_code=error[2] if error else 0,
+        message=error[3] if error else "",
+        touches=[one[1] for one in told if one[0] == "touch" and one[2]],
+        made=[(one[1], one[2]) for one in told if one[0] == "made"],
+        leaked=[one for words in told if words[0] == "left" for one in words[1]],
+        hit=any(one[0] == "hit" for one in told),
+    )
+
+
+def main(_: Sequence[str]) -> None:
+    import pyroute2.netlink.rtnl.ifinfmsg
+    import pyroute2.netlink.rtnl.tcmsg  # noqa: F401 - imported for the children
+
+    # The first use of everything, so that children import nothing.
+    from netbpf.manager import attach, detach  # noqa: F401
+    from netbpf.net import interfaces  # noqa: F401
+
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(run(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,201 @@
+"""A namespace with interfaces, a state directory, and what may be there before and after an operation."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from netbpf import Attachment, Namespace, api, layout
+from netbpf._sys.bpf import fd_by_id
+from netbpf.bpf import pin
+from netbpf.errors import KernelError
+from netbpf.net.filters import qdiscs
+from netbpf.net.occupants import occupants
+from netbpf.net.rtnetlink import Session
+from netns_fixtures.topology import Topology
+from tests.faults.driver import Answer, Fault
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 10.0  # seconds for what the kernel does later: freeing programs, deleting namespaces
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Ask again and again until it is so."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, what
+        os.sched_yield()
+
+
+class Driver:
+    """The process of tests/faults/driver.py."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.driver"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT,
+        )  # fmt: skip
+
+    def ask(self, request: dict[str, Any]) -> Answer:
+        sending = cast("IO[str]", self.process.stdin)
+        sending.write(json.dumps(request) + "\n")
+        sending.flush()
+        line = cast("IO[str]", self.process.stdout).readline()
+        assert line, "the driver died"
+        return cast("Answer", json.loads(line))
+
+    def close(self) -> None:
+        cast("IO[str]", self.process.stdin).close()
+        self.process.wait()
+        cast("IO[str]", self.process.stdout).close()
+
+
+class Lab:
+    """One namespace with the veth interfaces v0, v1 (and more ends v2, v3), and a state directory of its own."""
+
+    def __init__(self, topology: Topology, driver: Driver, state: Path) -> None:
+        self.topology, self.driver, self.state = topology, driver, state
+        self.namespace: Namespace = topology.namespace()
+        self.topology.wire(self.namespace, self.namespace, names=("v0", "v1"), up=False)
+        self.topology.wire(self.namespace, self.namespace, names=("v2", "v3"), up=False)
+
+    @property
+    def path(self) -> str:
+        """The namespace for other processes."""
+        return f"/proc/{os.getpid()}/fd/{self.namespace.fileno()}"
+
+    # --- operations in a process of their own ---
+
+    def attach(self, *arguments: object, fault: Fault | None = None, **options: Any) -> Answer:
+        return self._ask("attach", arguments, fault, options)
+
+    def detach(self, *arguments: object, fault: Fault | None = None, **options: Any) -> Answer:
+        return self._ask("detach", arguments, fault, options)
+
+    def _ask(
+        self, call: str, arguments: object, fault: Fault | None, options: dict[str, Any]
+    ) -> Answer:
+        return self.driver.ask({
+            "call": call, "arguments": arguments, "options": {"netns": self.path, **options},
+            "fault": fault or {}, "state": str(self.state),
+        })  # fmt: skip
+
+    def cli(
+        self,
+        *words: str,
+        before: tuple[str, ...] = (),
+        netns: str | None = None,
+        env: dict[str, str] | None = None,
+        **options: Any,
+    ) -> "subprocess.CompletedProcess[str]":
+        """The command line in a fresh process, behind the words ``before``, in the lab's namespace or another."""
+        return subprocess.run(
+            [*before, sys.executable, "-m", "netbpf", *words, *self._netns(netns)],
+            text=True, capture_output=True, check=False, cwd=ROOT,
+            env={**os.environ, "NETBPF_STATE_DIR": str(self.state), **(env or {})}, **options,
+        )  # fmt: skip
+
+    def _netns(self, netns: str | None) -> list[str]:
+        """``netns`` None is the lab's namespace, "" the one the command is started in."""
+        return [] if netns == "" else ["--netns", netns or self.path]
+
+    def ip(self, words: str) -> str:
+        """ip(8) in the lab's namespace."""
+        done = self.namespace.run(
+            subprocess.run, ["ip", *words.split()], text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    # --- what is there ---
+
+    def status(self) -> list[Attachment]:
+        """What netbpf says; it has to be what the kernel says."""
+        shown = api.status(netns=self.namespace)
+        with Session(self.namespace) as session:
+            assert [one.occupant for one in shown] == occupants(session)
+        return shown
+
+    def on(self, hook: str) -> dict[str, Attachment]:
+        """What is on one hook of each interface."""
+        return {
+            one.occupant.interface.name: one for one in self.status() if one.occupant.hook == hook
+        }
+
+    def qdiscs(self) -> int:
+        with Session(self.namespace) as session:
+            return len(qdiscs(session))
+
+    def files(self) -> list[str]:
+        """What is in the state directory, without its fixed parts."""
+        own = self.state / "bpffs"
+        found = [
+            str(path.relative_to(self.state)) for path in self.state.rglob("*")
+            if not path.is_relative_to(own) and not path.is_dir()
+        ]  # fmt: skip
+        return sorted(name for name in found if name != "lock")
+
+    def pins(self) -> list[Path]:
+        """Pins that stand for the lab's interfaces."""
+        roots = [layout.BPFFS, self.state / "bpffs"]
+        return [
+            path for root in roots if pin.is_bpffs(root)
+            for path in pin.listed(layout.link_pins(root))
+            if path.name.startswith(f"{self.namespace.inode}-")
+        ]  # fmt: skip
+
+    def assert_consistent(self) -> None:
+        """Every file is one that an attachment needs, and every attachment has what it needs."""
+        there = self.status()
+        wanted = set()
+        for one in there:
+            assert one.managed
+            assert one.object is not None
+            where = one.occupant.interface
+            wanted.add(f"hooks/{layout.place(where.netns, where.index, one.occupant.hook)}.json")
+            wanted.add(f"objects/{one.object.sha256}.o")
+            if one.occupant.filter:
+                wanted.add(f"qdiscs/{where.netns}-{where.index}")
+        assert set(self.files()) == wanted
+        links = [one for one in there if one.occupant.link_id]
+        assert len(self.pins()) == len(links)
+
+    def assert_nothing_left(self, *answers: Answer) -> None:
+        """No program on any hook, no qdisc, pin, record, kept object or temporary file; and all is freed."""
+        assert self.status() == []
+        assert self.qdiscs() == 0
+        assert self.pins() == []
+        assert self.files() == []
+        for answer in answers:
+            for kind, number in answer["made"]:
+                eventually(lambda k=kind, n=number: not exists(k, n), f"{kind} {number} stays")  # type: ignore[misc]
+
+
+def exists(kind: str, number: int) -> bool:
+    """Whether the kernel has a PROG, MAP or LINK of that id."""
+    try:
+        fd_by_id(kind, number).close()
+    except KernelError:
+        return False
+    return True
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

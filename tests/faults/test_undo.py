@@ -1,0 +1,104 @@
+"""Every single step of an operation fails: what was done is undone, the hook is as it was, one error tells why."""
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.driver import Answer, Fault
+from tests.faults.lab import Lab
+from tests.faults.ways import LIMIT, Way, detach_all, each_way
+
+FAULTS = {
+    "no-memory": Fault(kind="kernel", errno=errno.ENOMEM),
+    "forbidden": Fault(kind="kernel", errno=errno.EPERM),
+    "lost-answer": Fault(kind="lost"),
+    "disk-full": Fault(kind="disk", errno=errno.ENOSPC),
+    "ctrl-c": Fault(kind="signal"),
+}
+each_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+
+
+def steps(fault: Fault) -> Iterator[Fault]:
+    for at in range(LIMIT):
+        yield {**fault, "at": at}
+    pytest.fail("it never came to its end")
+
+
+def assert_clear(answer: Answer) -> None:
+    """No traceback, nothing open, and one line that says what went wrong."""
+    assert answer["error"] != "Traceback", answer["message"]
+    assert answer["signal"] == 0
+    # Ctrl-C in the very moment between a system call and its result can cost a descriptor, never one of a link.
+    interrupted = answer["error"] == "KeyboardInterrupt"
+    assert [one for one in answer["leaked"] if not interrupted or "bpf_link" in one] == []
+    if answer["error"] not in (None, "KeyboardInterrupt"):
+        assert answer["message"]
+        assert "\n" not in answer["message"]
+        assert "not everything could be undone" not in answer["message"]
+
+
+@each_fault
+@each_way
+def test_attach(lab: Lab, way: Way, fault: Fault) -> None:
+    failed = 0
+    for one in steps(fault):
+        answer = way.attach(lab, way.first, fault=one)
+        assert_clear(answer)
+        if answer["error"] is None:
+            # Not every failure matters: a question can be asked in another way, a file be removed later.
+            assert set(way.objects(lab)) == {way.first}
+            detach_all(lab)
+        else:
+            failed += 1
+            assert set(way.objects(lab)) == {None}
+        lab.assert_nothing_left(answer)
+        if not answer["hit"]:
+            break
+    assert failed or fault["kind"] == "lost"  # links are not made over netlink
+
+
+@each_fault
+@each_way
+def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
+    failed = 0
+    first = way.attach(lab, way.first)
+    for one in steps(fault):
+        before = [found.program.id for found in lab.status()]
+        answer = way.attach(lab, way.second, replace=True, fault=one)
+        assert_clear(answer)
+        # Ctrl-C can come when all is done.
+        late = answer["error"] == "KeyboardInterrupt" and set(way.objects(lab)) == {way.second}
+        if answer["error"] is None or late:
+            assert set(way.objects(lab)) == {way.second}
+            if answer["hit"]:
+                assert way.attach(lab, way.first, replace=True)["error"] is None
+        else:
+            failed += 1
+            assert [found.program.id for found in lab.status()] == before
+            assert set(way.objects(lab)) == {way.first}
+        lab.assert_consistent()
+        if not answer["hit"]:
+            break
+    assert failed or fault["kind"] == "lost"
+    detach_all(lab)
+    lab.assert_nothing_left(first)
+
+
+@each_fault
+@each_way
+def test_detach(lab: Lab, way: Way, fault: Fault) -> None:
+    for one in steps(fault):
+        if not all(way.objects(lab)):
+            detach_all(lab)
+            assert way.attach(lab, way.first)["error"] is None
+        answer = lab.detach(everything=True, fault=one)
+        assert_clear(answer)
+        seen = way.objects(lab)
+        assert set(seen) <= {None, way.first}
+        if answer["error"] is None:
+            assert not any(seen)
+        if not answer["hit"]:
+            break
+    detach_all(lab)
+    lab.assert_nothing_left()
