@@ -1,6 +1,6 @@
 """Runs what a page shows, on a machine of its own, and compares.
 
-A page is one session: its ``console`` blocks run in order in one shell, as root, in a network and a mount namespace that
+A page is one session: its ``console`` blocks run in order in one shell, as root, in network and mount namespaces that
 nobody else sees. There are ``eth0`` and ``eth1``, whose other ends are ``wire0`` and ``wire1``, and an empty directory.
 
 - Lines that begin with ``# `` are commands (a trailing backslash continues one); what follows is their output.
@@ -98,10 +98,10 @@ def _steps(block: str, offset: int) -> list[Step]:
 
 def run(page: Page) -> None:
     """Run every step and note its output and exit code."""
-    script = ["set -e", _SET_UP, "set +e"]
-    for step in page.steps:
-        # Each sees the exit code of the one before as $?.
-        script.append(f"{step.command}\n__=$?; printf '{_MARK}%s{_MARK}' $__; (exit $__)")
+    # Each sees the exit code of the one before as $?.
+    script = ["set -e", _SET_UP, "set +e", *(
+        f"{step.command}\n__=$?; printf '{_MARK}%s{_MARK}' $__; (exit $__)" for step in page.steps
+    )]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="netbpf-docs-") as directory:
         for name, content in page.files.items():
             Path(directory, name).write_text(content)

@@ -1,0 +1,122 @@
+"""docs/json.md describes what ``--json`` prints: every field that comes, and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.session import Page, Step, run
+
+PAGE = Path(__file__).parents[2] / "docs" / "json.md"
+
+# Together they print every field there is.
+COMMANDS = """
+netbpf attach xdp eth0 builtin:xdp_count --json
+netbpf attach xdp eth0,eth1 builtin:xdp_count --json
+netbpf attach tc eth0 builtin:tc_globals --link --json
+netbpf status --json
+netbpf stats eth0 --all --json
+netbpf stats eth0 --watch 0.05 --json >rounds & watch=$!
+until [ -s rounds ]; do :; done
+python3 -m tests.docs.send 3 udp 53 eth0
+n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do :; done; kill $watch; wait $watch; tail -1 rounds
+netbpf get eth0 packets tc_globals.sizes --json
+netbpf set eth0 min_bytes=64 --json
+netbpf compile prog.bpf.c --json
+netbpf detach xdp eth0 --json
+ip link del eth1
+netbpf detach xdp eth1 --json
+netbpf detach xdp eth0 --json
+netbpf nonsense --json
+"""
+SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+"""
+
+Outputs = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def outputs() -> Outputs:
+    """What the commands print, by schema."""
+    page = Page({"prog.bpf.c": SOURCE}, [Step(line) for line in COMMANDS.strip().splitlines()])
+    run(page)
+    found: Outputs = {}
+    for step in page.steps:
+        for line in step.output.splitlines():
+            if line.startswith("{"):
+                content = json.loads(line)
+                found.setdefault(content.pop("schema"), []).append(content)
+    return found
+
+
+def sections() -> dict[str, set[str]]:
+    """The documented fields by schema; what is said of a hook belongs to two of them."""
+    found: dict[str, set[str]] = {}
+    for head, body in re.findall(
+        r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        found[head] = set(re.findall(r"^\| `([^`]+)` \|", body, re.MULTILINE))
+    hook = {f"hooks[].{one}" for one in found.pop("A hook")}
+    found.pop("Values")
+    for schema in ("netbpf.status/1", "netbpf.attach/1"):
+        found[schema] |= hook
+    return found
+
+
+def leaves(documented: set[str]) -> set[str]:
+    """Fields without fields of their own."""
+    return {
+        one for one in documented
+        if not any(other != one and re.match(re.escape(one) + r"[.\[{]", other) for other in documented)
+    }  # fmt: skip
+
+
+def fields(value: Any, path: str, documented: set[str]) -> Iterator[str]:
+    """The fields of a real value, as far down as the page goes."""
+    if path in documented:
+        yield path
+    elif isinstance(value, dict):
+        free = any(one.startswith(path + "{}") for one in documented)
+        for name, one in value.items():
+            below = path + "{}" if free else f"{path}.{name}" if path else name
+            yield from fields(one, below, documented)
+    elif isinstance(value, list):
+        for one in value:
+            yield from fields(one, path + "[]", documented)
+    elif value is not None:
+        yield path
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("schema", sections())
+def test_the_page_has_the_fields_that_come(schema: str, outputs: Outputs) -> None:
+    documented = leaves(sections()[schema])
+    assert schema in outputs
+    found = {one for content in outputs[schema] for one in fields(content, "", documented)}
+    assert found - documented == set(), "not on the page"
+    assert documented - found == set(), "on the page only"
+
+
+@pytest.mark.root
+def test_every_schema_has_its_section(outputs: Outputs) -> None:
+    assert set(outputs) == set(sections())
+
+
+def test_fields_go_as_far_down_as_the_page() -> None:
+    documented = leaves({"a", "a.b", "c[].d", "e{}", "f{}.g", "h"})
+    assert documented == {"a.b", "c[].d", "e{}", "f{}.g", "h"}
+    value: dict[str, Any] = {
+        "a": {"b": 1, "x": 2},
+        "c": [{"d": {}}],
+        "e": {"n": [1]},
+        "f": {"n": {"g": 1}},
+        "h": None,
+        "i": [3],
+    }
+    assert set(fields(value, "", documented)) == {"a.b", "a.x", "c[].d", "e{}", "f{}.g", "h", "i[]"}  # fmt: skip
