@@ -32,6 +32,8 @@ def stats_command(
     Works for any program, whoever attached it. Values have the types of the program's BTF; without BTF they are
     shown in hex. The values of a per-CPU map are sums; --all shows the parts.
     """
+    if count is not None and watch is None:
+        raise click.UsageError("--count is for --watch")
     from netbpf import api
     from netbpf.cli.render import stats as render
     from netbpf.stats.reader import read_hooks
@@ -42,7 +44,7 @@ def stats_command(
 
         watch_stats(attachments, interface, watch, count, as_json=as_json)
         return
-    limit = None if everything else (render.JSON_ENTRIES if as_json else render.TEXT_ENTRIES)
+    limit = None if everything else render.ENTRIES
     found = read_hooks(
         attachments, limit=limit, skip_zeros=not as_json and not everything, parts=everything
     )

@@ -1,10 +1,15 @@
 """``netbpf get`` and ``netbpf set``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from netbpf.cli.options import common_options
 from netbpf.constants import Hook
 from netbpf.model import Attachment
+
+if TYPE_CHECKING:
+    from netbpf.bpf.btf.values import Value
 
 hook_option = click.option(
     "--hook",
@@ -50,13 +55,31 @@ def get_command(
 
     with Access(_attachments(interface, hook, netns), interface) as access:
         values = {name: access.get(name) for name in names}
+        maps = {name for name in names if access.is_map(name)}
     if as_json:
         print_json("get", {"variables": values})
         return
     for name, value in values.items():
-        click.echo(
-            format_value(value) if len(values) == 1 else f"{escape(name)} = {format_value(value)}"
-        )
+        if name in maps:
+            _print_entries(name, value)
+        elif len(values) == 1:
+            click.echo(format_value(value))
+        else:
+            click.echo(f"{escape(name)} = {format_value(value)}")
+
+
+def _print_entries(name: str, value: "Value") -> None:
+    """A whole map, an entry a line, each as ``set`` takes it."""
+    from netbpf.bpf.btf.values import format_value
+    from netbpf.cli.render.ordering import in_order
+    from netbpf.text import escape
+
+    assert isinstance(value, list)
+    pairs = [(entry["key"], entry["value"]) for entry in value if isinstance(entry, dict)]
+    for key, content in in_order(pairs):
+        click.echo(f"{escape(name)}[{format_value(key)}] = {format_value(content)}")
+    if not pairs:
+        click.echo(f"{escape(name)} is empty", err=True)
 
 
 @click.command("set", short_help="Write variables or map entries.")

@@ -24,7 +24,7 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.model import Attachment
-from netbpf.stats.reader import HookReader, OpenMap, read_map
+from netbpf.stats.reader import HookReader, OpenMap, map_type, read_map
 from netbpf.text import did_you_mean, escape
 
 
@@ -115,10 +115,19 @@ class Access:
         found = self.find(Path.parse(name))
         if found.variable:
             return _read_variable(found)
+        if not found.map.map.readable:
+            raise NotSupportedError(
+                f"map {escape(found.map.name)} ({map_type(found.map)}) has no entries that can be looked up"
+            )
         if not found.path.steps:
             entries = read_map(found.map, limit=None, skip_zeros=False, parts=False).entries
             return [{"key": entry.key, "value": entry.value} for entry in entries]
         return _read_entry(found)
+
+    def is_map(self, name: str) -> bool:
+        """Whether a name is that of a whole map, whose value is a list of its entries."""
+        found = self.find(Path.parse(name))
+        return not found.variable and not found.path.steps
 
     # --- writing ---
 
@@ -127,18 +136,21 @@ class Access:
 
         NotSupportedError for frozen data (``.rodata``), UsageError for values that do not fit.
         """
-        planned = []
+        planned: list[_VariableWrite | _EntryWrite] = []
+        entries: dict[tuple[int, bytes], bytes] = {}
         items = [parse_assignment(one) for one in changes] if not isinstance(changes, Mapping) else [
             (Path.parse(name), value) for name, value in changes.items()
         ]  # fmt: skip
         typed = not isinstance(changes, Mapping)
         for path, value in items:
             found = self.find(path)
-            planned.append(
-                _plan_variable(found, value, typed)
-                if found.variable
-                else _plan_entry(found, value, typed)
-            )
+            if found.variable:
+                planned.append(_plan_variable(found, value, typed))
+            else:
+                # Two parts of one entry: the second starts from what the first makes of it.
+                change = _plan_entry(found, value, typed, entries)
+                entries[found.map.info.id, change.key] = change.data
+                planned.append(change)
         for write in planned:
             write.apply()
 
@@ -167,7 +179,7 @@ class _VariableWrite(NamedTuple):
         size = self.map.info.value_size
         if not self.map.info.flags & MapFlag.MMAPABLE:
             data = bytearray(self.map.map.lookup(bytes(4)) or bytes(size))
-            _write(btf, type_id, data, self)
+            _write(btf, type_id, data, self, "")
             self.map.map.update(bytes(4), bytes(data))
             return
         # Only the variable's own bytes are written: an update of the entry would undo what the program
@@ -175,16 +187,22 @@ class _VariableWrite(NamedTuple):
         length = (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
         with mmap.mmap(self.map.map.fd.fileno(), length) as memory:
             data = bytearray(memory[:size])
-            _write(btf, type_id, data, self)
+            _write(btf, type_id, data, self, "")
             start, end = self.place.offset, self.place.offset + self.place.size
             memory[start:end] = bytes(data[start:end])
 
 
-def _write(btf: Btf, type_id: int, data: bytearray, change: "_VariableWrite | _EntryWrite") -> None:
+def _write(
+    btf: Btf,
+    type_id: int,
+    data: bytearray,
+    change: "_VariableWrite | _EntryWrite",
+    name: str,
+) -> None:
     if change.typed:
-        assign_text(btf, type_id, data, change.path, str(change.value), name=change.map.info.name)
+        assign_text(btf, type_id, data, change.path, str(change.value), name=name)
     else:
-        assign(btf, type_id, data, change.path, change.value, name=change.map.info.name)
+        assign(btf, type_id, data, change.path, change.value, name=name)
 
 
 def _read_variable(found: Found) -> Value:
@@ -206,7 +224,8 @@ def _plan_variable(found: Found, value: Encodable, typed: bool) -> _VariableWrit
     btf, type_id = _types(one)
     place = locate(btf, type_id, found.path, size=one.info.value_size)
     change = _VariableWrite(one, place, found.path, value, typed)
-    _write(btf, type_id, bytearray(one.map.lookup(bytes(4)) or bytes(one.info.value_size)), change)
+    before = bytearray(one.map.lookup(bytes(4)) or bytes(one.info.value_size))
+    _write(btf, type_id, before, change, "")
     return change
 
 
@@ -235,7 +254,13 @@ def _key(found: Found) -> bytes:
     if one.btf is None or not one.info.btf_key_type_id:
         return _raw(step.text, one.info.key_size, f"the key of {escape(one.name)}")
     lpm = one.info.type == MapType.LPM_TRIE
-    return encode_text(one.btf, one.info.btf_key_type_id, step.text, name=one.info.name, lpm=lpm)
+    try:
+        return encode_text(
+            one.btf, one.info.btf_key_type_id, step.text, name=one.info.name, lpm=lpm
+        )
+    except (ObjectError, UsageError) as error:
+        error.message = f"the key of {error.message}"
+        raise
 
 
 def _raw(text: str, size: int, what: str) -> bytes:
@@ -272,7 +297,9 @@ def _read_entry(found: Found) -> Value:
     return value
 
 
-def _plan_entry(found: Found, value: Encodable, typed: bool) -> _EntryWrite:
+def _plan_entry(
+    found: Found, value: Encodable, typed: bool, earlier: Mapping[tuple[int, bytes], bytes]
+) -> _EntryWrite:
     one = found.map
     name = escape(one.name)
     if not found.path.steps:
@@ -289,10 +316,12 @@ def _plan_entry(found: Found, value: Encodable, typed: bool) -> _EntryWrite:
     size = one.info.value_size
     if one.map.per_cpu:
         return _plan_per_cpu(found, key, rest, value, typed)
-    data = bytearray(one.map.lookup(key) or bytes(size)) if rest.steps else bytearray(size)
+    data = bytearray(size)
+    if rest.steps:
+        data = bytearray(earlier.get((one.info.id, key)) or one.map.lookup(key) or data)
     change = _EntryWrite(one, key, rest, value, typed, b"")
     if one.btf and one.info.btf_value_type_id:
-        _write(one.btf, one.info.btf_value_type_id, data, change)
+        _write(one.btf, one.info.btf_value_type_id, data, change, one.info.name)
     elif rest.steps:
         _types(one)
     else:

@@ -1,7 +1,8 @@
 """Rates from two readings: per second, and never below zero."""
 
-from netbpf.bpf.btf.values import Value
+from netbpf.bpf.btf.values import Value, format_value
 from netbpf.stats.model import HookStats
+from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 
 Rate = float
 
@@ -19,7 +20,8 @@ class Rates:
         self._taken_at: float | None = None
 
     def update(self, found: HookStats) -> dict[str, Rate]:
-        """Rates per second by name: ``run``, ``verdict/pass``, ``bytes/pass``, ``variable/packets``...
+        """Rates per second by name: ``run``, ``verdict/pass``, ``verdict-bytes/pass``, ``variable/packets``,
+        ``map/flows[53].packets`` and so on, as ``counters`` names them.
 
         Empty for the first reading.
         """
@@ -48,6 +50,10 @@ def counters(found: HookStats) -> dict[str, int]:
     for variable in found.variables:
         if variable.writable:
             _flatten(f"variable/{variable.name}", variable.value, numbers)
+    for each in found.maps:
+        if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP):
+            for entry in each.entries:
+                _flatten(f"map/{each.name}[{format_value(entry.key)}]", entry.value, numbers)
     return numbers
 
 

@@ -135,11 +135,19 @@ class HookReader:
         self.close()
 
     def read(
-        self, *, limit: int | None = 1000, skip_zeros: bool = False, parts: bool = False
+        self,
+        *,
+        limit: int | None = 1000,
+        skip_zeros: bool = False,
+        parts: bool = False,
+        counting: bool = False,
     ) -> HookStats:
-        """Everything, once. At most ``limit`` entries of each map; ``parts`` adds each CPU's values."""
+        """Everything, once. At most ``limit`` entries of each map; ``parts`` adds each CPU's values.
+
+        ``counting`` says that runs are counted at the moment (``RunStatistics``), so that none is a number too.
+        """
         info = self.program.refresh()
-        ran = info.run_count or info.run_time_ns or run_stats_enabled()
+        ran = counting or info.run_count or info.run_time_ns or run_stats_enabled()
         variables: list[VariableValue] = []
         tables: list[MapValues] = []
         for one in self.maps:
@@ -196,12 +204,17 @@ def read_variables(one: OpenMap) -> list[VariableValue]:
     ]
 
 
+def map_type(one: OpenMap) -> str:
+    """The kernel's name of a map's type in small letters, its number where this netbpf does not know it."""
+    try:
+        return MapType(one.info.type).name.lower()
+    except ValueError:
+        return str(one.info.type)
+
+
 def read_map(one: OpenMap, *, limit: int | None, skip_zeros: bool, parts: bool) -> MapValues:
     """A map's entries, decoded as far as its BTF goes."""
-    try:
-        kind = MapType(one.info.type).name.lower()
-    except ValueError:
-        kind = str(one.info.type)
+    kind = map_type(one)
     if not one.map.readable:
         return MapValues(
             one.name, one.info.id, kind, 0, max_entries=one.info.max_entries, readable=False
@@ -227,6 +240,11 @@ class RunStatistics:
 
     def __init__(self) -> None:
         self._counting: RunStats | None = None
+
+    @property
+    def counting(self) -> bool:
+        """Whether the kernel does count."""
+        return self._counting is not None
 
     def __enter__(self) -> Self:
         try:

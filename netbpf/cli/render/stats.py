@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netbpf.bpf.btf.values import Value, format_value
+from netbpf.bpf.btf.values import format_value
 from netbpf.cli.output import console, print_json, print_table, table
 from netbpf.cli.render.json_values import program_json
+from netbpf.cli.render.ordering import sort_key
 from netbpf.errors import NotAttachedError
 from netbpf.stats.model import Counter, Entry, HookStats, MapValues
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
@@ -13,8 +14,8 @@ from netbpf.text import escape
 if TYPE_CHECKING:
     from rich.console import Console
 
-TEXT_ENTRIES = 20  # of each map, for people
-JSON_ENTRIES = 1000  # of each map, for scripts
+TEXT_ENTRIES = 20  # of each map that people see without --all
+ENTRIES = 1000  # of each map that are read without --all
 
 
 def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everything: bool) -> None:
@@ -33,7 +34,7 @@ def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everyt
     for index, one in enumerate(found):
         if index:
             out.print()
-        _print_hook(out, one)
+        _print_hook(out, one, everything=everything)
 
 
 # --- JSON ---
@@ -78,7 +79,7 @@ def _entry_json(entry: Entry, *, everything: bool) -> dict[str, Any]:
 # --- text ---
 
 
-def _print_hook(out: "Console", one: HookStats) -> None:
+def _print_hook(out: "Console", one: HookStats, *, everything: bool) -> None:
     occupant, program = one.attachment.occupant, one.attachment.program
     head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): "
     head += f"{escape(program.name)}, program {program.id}"
@@ -92,7 +93,7 @@ def _print_hook(out: "Console", one: HookStats) -> None:
         if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(
             entry.per_cpu for entry in each.entries
         ):
-            _print_map(out, each)
+            _print_map(out, each, None if everything else TEXT_ENTRIES)
 
 
 def _print_counters(out: "Console", title: str, counters: dict[str, Counter]) -> None:
@@ -108,23 +109,25 @@ def _print_counters(out: "Console", title: str, counters: dict[str, Counter]) ->
 def _print_variables(out: "Console", one: HookStats) -> None:
     if not one.variables:
         return
-    made = table("  variable", "value", "section", "type")
+    made = table("  variable", "type", "section", "value")
     for variable in one.variables:
         made.add_row(
             f"  {escape(variable.name)}",
-            format_value(variable.value),
-            variable.section if variable.writable else f"{variable.section} (fixed)",
             escape(variable.type.partition(" {")[0]),
+            escape(variable.section) + ("" if variable.writable else " (fixed)"),
+            format_value(variable.value),
         )
     print_table(made)
 
 
-def _print_map(out: "Console", one: MapValues) -> None:
+def _print_map(out: "Console", one: MapValues, most: int | None) -> None:
+    """At most so many entries, in the order of their keys."""
     name = f"  {escape(one.name)} ({one.type}, map {one.id})"
     if not one.readable:
         out.print(f"{name}: its entries cannot be listed", style="dim")
         return
-    rest = one.total - len(one.entries) - one.zeros
+    entries = sorted(one.entries, key=lambda entry: sort_key(entry.key))[:most]
+    rest = one.total - len(entries) - one.zeros
     if not one.entries:
         out.print(
             f"{name}: " + (f"all {one.zeros:,} entries are zero" if one.zeros else "empty"),
@@ -132,8 +135,8 @@ def _print_map(out: "Console", one: MapValues) -> None:
         )
         return
     made = table(name, "value")
-    for entry in one.entries:
-        made.add_row(f"    {_shown(entry.key)}", format_value(entry.value))
+    for entry in entries:
+        made.add_row(f"    {format_value(entry.key)}", format_value(entry.value))
         for cpu, part in enumerate(entry.per_cpu):
             made.add_row(f"      cpu {cpu}", format_value(part), style="dim")
     print_table(made)
@@ -141,7 +144,3 @@ def _print_map(out: "Console", one: MapValues) -> None:
     more += [f"{one.zeros:,} zero entries not shown"] if one.zeros else []
     if more:
         out.print(f"    ({'; '.join(more)})", style="dim")
-
-
-def _shown(value: Value) -> str:
-    return format_value(value)

@@ -91,7 +91,7 @@ int kinds(struct xdp_md *ctx)
 	if (!h || h->eth.h_proto != bpf_htons(ETH_P_IP))
 		return XDP_PASS;
 	add(packets, 1);
-	seen = true;
+	seen = port == 53;
 	color = RED;
 	add(negative, -1);
 	add(numbers[2], 2);
@@ -120,7 +120,11 @@ int kinds(struct xdp_md *ctx)
 		bpf_map_update_elem(&per_port, &dest, &first, BPF_ANY);
 	bpf_map_update_elem(&prefixes, &net, &green, BPF_ANY);
 	bpf_map_push_elem(&waiting, &index, 0);
-	for (__u32 i = 0; i < 30; i++)
-		bpf_map_update_elem(&large, &i, &i, BPF_ANY);
+	bpf_map_update_elem(&states, &index, &outer, BPF_ANY);
+	for (int i = 0; i < 30; i++) {
+		__u32 number = i;
+
+		bpf_map_update_elem(&large, &number, &number, BPF_ANY);
+	}
 	return XDP_PASS;
 }
