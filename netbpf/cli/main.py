@@ -1,12 +1,15 @@
 """The ``netbpf`` command: finds the subcommand, and turns every outcome into an exit code and at most one line."""
 
+import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import click
 
@@ -89,14 +92,33 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A name that the locale cannot write is shown escaped, instead of ending everything.
             stream.reconfigure(errors="backslashreplace")
+    _end_orderly()
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Nothing may be written at exit any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has what it wanted.
+        _discard_output()
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        _discard_output()
+        code = _fail(False, ExitCode.OTHER, "OSError", f"cannot write: {error.strerror}", None)
     sys.exit(code)
+
+
+def _end_orderly() -> None:
+    """SIGTERM and SIGHUP undo what is half done and remove temporary files, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup(1) ignores SIGHUP
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _discard_output() -> None:
+    """Nothing may be written at exit any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
@@ -122,10 +144,22 @@ def _run(arguments: list[str]) -> int:
         return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), None)
     except NetbpfError as error:
         _show_detail(error, verbose="-v" in arguments or "--verbose" in arguments)
-        return _fail(json, error.exit_code, type(error).__name__, error.message, error.hint)
+        kind = type(error).__name__
+        return _fail(json, error.exit_code, kind, error.message, error.hint, _explanation(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(json, ExitCode.OTHER, "OSError", *_system_words(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("netbpf: interrupted", err=True)
         return 128 + signal.SIGINT
+
+
+def _system_words(error: OSError) -> tuple[str, str | None]:
+    """Message and hint of what the system refused at a place where nothing better is known."""
+    what = f"{escape(str(error.filename))}: " if error.filename else "cannot go on: "
+    files = error.errno in (errno.EMFILE, errno.ENFILE)
+    return f"{what}{error.strerror or error}", "allow more: ulimit -n 1024" if files else None
 
 
 def _one_line(text: str) -> str:
@@ -135,17 +169,35 @@ def _one_line(text: str) -> str:
 def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
     if isinstance(error, CompileError) and error.output:
         click.echo(error.output.rstrip("\n"), err=True)
-    if isinstance(error, VerifierError) and error.log and verbose:
-        click.echo(error.log.rstrip("\n"), err=True)
+    if isinstance(error, VerifierError):
+        from netbpf.cli.render.rejection import print_rejection
+
+        print_rejection(error, verbose=verbose)
 
 
-def _fail(json: bool, code: int, kind: str, message: str, hint: str | None) -> int:
+def _explanation(error: NetbpfError) -> dict[str, Any]:
+    """The key ``explanation`` of a JSON error, where there is something to explain."""
+    if not isinstance(error, VerifierError):
+        return {}
+    from netbpf.cli.render.rejection import rejection_json
+    from netbpf.explain import explain
+
+    return {"explanation": rejection_json(explain(error))}
+
+
+def _fail(
+    json: bool,
+    code: int,
+    kind: str,
+    message: str,
+    hint: str | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
     # One line, whatever was typed or found: names from outside may hold anything.
     click.echo(escape(f"netbpf: error: {message}" + (f"; {hint}" if hint else "")), err=True)
     if json:
         from netbpf.cli.output import print_json
 
-        print_json(
-            "error", {"error": {"code": int(code), "type": kind, "message": message, "hint": hint}}
-        )
+        content = {"code": int(code), "type": kind, "message": message, "hint": hint, **more}
+        print_json("error", {"error": content})
     return int(code)

@@ -48,6 +48,21 @@ def trusted_directory(path: Path, owners: tuple[int, ...] = ()) -> bool:
     return True
 
 
+def files_in(directory: Path) -> list[Path]:
+    """What is in a directory of the state; nothing where there is none, or where only its owner may look.
+
+    NetbpfError where others could have put something there.
+    """
+    if not trusted_directory(directory.parent) or not trusted_directory(directory):
+        return []
+    try:
+        return [directory / name for name in sorted(os.listdir(directory))]
+    except PermissionError:
+        return []
+    except OSError as error:
+        raise NetbpfError(f"cannot read {directory}: {error.strerror}") from None
+
+
 def read_small(path: Path, limit: int) -> bytes | None:
     """The content of a regular file of at most ``limit`` bytes, or None for anything else."""
     try:

@@ -6,12 +6,11 @@ interfaces are used again by the kernel: a mark also holds the namespace's cooki
 which is not, and the boot it was made in.
 """
 
-import os
 from collections.abc import Iterator
 
 from netbpf import layout
 from netbpf.model import Interface
-from netbpf.state.files import discard, read_small, trusted_directory, write_whole
+from netbpf.state.files import discard, files_in, read_small, write_whole
 from netbpf.state.records import boot_id
 
 _LIMIT = 200  # bytes
@@ -35,15 +34,12 @@ def forget(netns: int, ifindex: int) -> None:
 
 def marked() -> Iterator[tuple[int, int]]:
     """The places with a mark: inode of the namespace, and ifindex. What is no mark is removed."""
-    directory = layout.qdisc_file(0, 0).parent
-    if not trusted_directory(directory):
-        return
-    for name in sorted(os.listdir(directory)):
-        netns, _, ifindex = name.partition("-")
+    for path in files_in(layout.qdisc_file(0, 0).parent):
+        netns, _, ifindex = path.name.partition("-")
         if netns.isdecimal() and ifindex.isdecimal():
             yield int(netns), int(ifindex)
         else:
-            discard(directory / name)
+            discard(path)
 
 
 def _content(cookie: int) -> bytes:

@@ -7,7 +7,6 @@ two steps leaves nothing to repair.
 
 import functools
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final
 from netbpf import layout
 from netbpf.constants import Hook, Mode
 from netbpf.model import ObjectRef
-from netbpf.state.files import discard, read_small, trusted_directory, write_whole
+from netbpf.state.files import discard, files_in, read_small, write_whole
 
 SCHEMA = "netbpf.record/1"
 _LIMIT = 1 << 20  # bytes; a record is about 600 bytes
@@ -127,20 +126,10 @@ def read(netns: int, ifindex: int, hook: Hook) -> Record | None:
 
 def read_all() -> Iterator[Record]:
     """Every record of this host. NetbpfError where others could have written them."""
-    for path in _files(layout.records_dir()):
+    for path in files_in(layout.records_dir()):
         record = _parse(path)
         if record:
             yield record
-
-
-def _files(directory: Path) -> list[Path]:
-    """What is in a directory of the state; nothing where there is none, or where only its owner may look."""
-    if not trusted_directory(directory.parent) or not trusted_directory(directory):
-        return []
-    try:
-        return [directory / name for name in sorted(os.listdir(directory))]
-    except OSError:
-        return []
 
 
 def _parse(path: Path) -> Record | None:
@@ -193,6 +182,6 @@ def sweep(dead: Callable[[Record, int], bool]) -> list[Record]:
 
 
 def _only(directory: Path, names: set[str]) -> None:
-    for path in _files(directory):
+    for path in files_in(directory):
         if path.name not in names:
             discard(path)
