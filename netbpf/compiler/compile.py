@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from netbpf.compiler.bcc import compile_bcc
 from netbpf.compiler.clang import compile_clang
 from netbpf.compiler.output import plan, write_atomically
 from netbpf.compiler.result import Compiled, CompileResult, Options, StrPath
@@ -15,6 +14,8 @@ from netbpf.compiler.source import check, read_source, wants_bcc
 def compile_in_memory(source: str, content: bytes, options: Options) -> Compiled:
     """Compile a source that was read already with the frontend it is written for, or that ``options`` name."""
     if wants_bcc(content, options):
+        from netbpf.compiler.bcc import compile_bcc  # 15 ms that clang's sources need not wait for
+
         return compile_bcc(source, content.decode(errors="replace"), options)
     return compile_clang(source, options)
 
