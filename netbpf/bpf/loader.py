@@ -205,7 +205,8 @@ class _Loader:
         try:
             fd = self._load(program, self._request(image, program))
         except VerifierError as error:
-            raise self._missing(program, image, resolutions, error.log) or error from None
+            missing = self._missing(program, image, resolutions, error.log)
+            raise missing or self._taught(program, image, error) from None
         self.undo.callback(fd.close)
         return Program(fd)
 
@@ -227,6 +228,12 @@ class _Loader:
                     f"this kernel cannot run {name}: it calls {escape(function)}, which the kernel does not have"
                 )
         return None
+
+    def _taught(self, program: ProgramSpec, image: Image, error: VerifierError) -> VerifierError:
+        name = f"program {escape(program.name)} of {self.spec.elf.origin}"
+        kind = "xdp" if self.hook is Hook.XDP else "tc"
+        code = rejection.code_of(image, self.spec, program.name, kind)
+        return rejection.taught(error, name, code, types_refused=bool(self.types_refused))
 
     @staticmethod
     def _patch_map(image: Image, index: int, fd: int, offset: int | None) -> None:

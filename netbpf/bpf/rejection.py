@@ -2,12 +2,23 @@
 
 import errno
 import re
+from pathlib import Path
 
 from netbpf._sys.bpf import ProgLoad
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf.bpf import insn as bpf
+from netbpf.bpf.linker import Image
+from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import ProgFlag
-from netbpf.errors import KernelError, NetbpfError, NotSupportedError, VerifierError
+from netbpf.errors import (
+    CodeLine,
+    KernelError,
+    NetbpfError,
+    NotSupportedError,
+    ObjectError,
+    RejectedCode,
+    VerifierError,
+)
 from netbpf.text import escape
 
 _STATISTICS = re.compile(
@@ -19,31 +30,10 @@ _STATE = re.compile(
 )
 
 
+# Rejections (entries of netbpf.explain) that come about where the kernel did not take the object's types.
+_NEED_TYPES = frozenset({"types-missing", "lock-missing", "timer-misuse", "function-argument"})
 _TAIL = 1 << 16  # characters at the end of a log that say why; logs may have hundreds of megabytes
 _MOST_LINES = 3
-_HINTS = (
-    (
-        r"GPL.*(restricted|only)|GPL-compatible",
-        'say what licence it has: char _license[] SEC("license") = "GPL";',
-    ),
-    (r"^R0 !read_ok", "every way through the program must return a verdict"),
-    (r"invalid access to packet", "compare the pointer with data_end before each access"),
-    (r"_or_null'", "compare the pointer with NULL before using it"),
-    (
-        r"too large\. Processed|back-edge|infinite loop|too many states",
-        "bound the loop by a constant, or use bpf_loop()",
-    ),
-    (r"stack", "a program has 512 bytes of stack, shared with the functions it calls: use a map"),
-    (
-        r"unknown func|func unknown#|program of this type cannot use helper",
-        "bpf-helpers(7) lists what each program type can call, and since when",
-    ),
-)
-
-
-def hint(words: str) -> str | None:
-    """What usually helps against a verifier's reason."""
-    return next((advice for pattern, advice in _HINTS if re.search(pattern, words)), None)
 
 
 def _ending(log: str) -> list[str]:
@@ -92,19 +82,22 @@ def explain(
     if words:
         source = last_source(log)
         at = f" (at {escape(source)})" if source else ""
-        advice = hint(words) or "-v shows the whole verifier log"
+        advice = "-v shows the whole verifier log"
         if types_refused:
             advice = (
                 f"it may be because the kernel does not take the object's types: {types_refused}"
             )
         return VerifierError(
-            f"the verifier rejects {name}: {escape(words)}{at}", log=log, hint=advice
+            f"the verifier rejects {name}: {escape(words)}{at}",
+            log=log,
+            hint=advice,
+            errno=number,
         )
     if number == errno.EPERM:
         return permission_error(f"load {name}", Capability.BPF, Capability.NET_ADMIN)
     if number == errno.E2BIG:
         insns = len(request.insns) // bpf.SIZE
-        return VerifierError(f"{name} is too large: {insns} instructions", log=log)
+        return VerifierError(f"{name} is too large: {insns} instructions", log=log, errno=number)
     if number == errno.EINVAL and request.flags & ProgFlag.XDP_HAS_FRAGS:
         return NotSupportedError(
             f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)"
@@ -112,7 +105,37 @@ def explain(
     cause = KernelError("BPF_PROG_LOAD", number)
     if number in (errno.ENOMEM, errno.EAGAIN, errno.EINTR):
         return NetbpfError(f"cannot load {name}: {cause.message}")
-    return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log)
+    return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log, errno=number)
+
+
+def code_of(image: Image, spec: ObjectSpec, program: str, kind: str) -> RejectedCode:
+    """What the instructions of a linked program come from; ``kind`` is "xdp", "tc" or ""."""
+    functions = tuple(sorted((one.at, one.function.name) for one in image.functions))
+    lines = []
+    if spec.btf is not None:
+        for line in sorted(image.lines):
+            try:
+                file, text = spec.btf.string(line.file_off), spec.btf.string(line.text_off)
+            except ObjectError:
+                continue  # a line whose strings do not exist explains nothing, and harms nothing
+            lines.append(CodeLine(line.at, file, line.line_col >> 10, text))
+    return RejectedCode(program, kind, tuple(lines), functions)
+
+
+def taught(
+    error: VerifierError, name: str, code: RejectedCode, *, types_refused: bool
+) -> VerifierError:
+    """The error with the plain reason in place of the verifier's words, where there is one; ``name`` as above."""
+    from netbpf.explain import explain_log  # 60 regular expressions that only a rejection needs
+
+    found = explain_log(error.log or error.message, code)
+    message, hint = error.message, error.hint
+    if found.known:
+        place = found.excerpt.place if found.excerpt else None
+        at = f" ({escape(Path(place.file).name)}:{place.line})" if place and place.line else ""
+        message = f"the verifier rejects {name}: {escape(found.reason)}{at}"
+        hint = error.hint if types_refused and found.id in _NEED_TYPES else escape(found.advice)
+    return VerifierError(message, log=error.log, hint=hint, errno=error.errno, code=code)
 
 
 # check_btf_func() and check_btf_line() of kernel/bpf/verifier.c speak before any instruction is looked at.

@@ -1,15 +1,35 @@
 """``netbpf attach``."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from netbpf.cli.options import common_options, direction_options, hook_of, lock_option
+from netbpf.errors import VerifierError
+from netbpf.text import escape
 
 if TYPE_CHECKING:
     from netbpf.compiler.result import Frontend
+
+
+@contextmanager
+def _log_kept(path: Path | None) -> Iterator[None]:
+    """Write the log of a rejection to a file; a file that cannot be written is noted, the rejection stays the error."""
+    try:
+        yield
+    except VerifierError as error:
+        if path is not None:
+            try:
+                path.write_text(error.log, errors="replace")
+            except OSError as failed:
+                click.echo(
+                    f"netbpf: note: cannot write {escape(str(path))}: {failed.strerror}", err=True
+                )
+        raise
 
 
 @click.command("attach", short_help="Attach a program to a hook.")
@@ -72,6 +92,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Kernel types to relocate against.",
 )
+@click.option(
+    "--log",
+    "log_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the whole verifier log to a file if the verifier rejects the program.",
+)
 @lock_option
 @common_options
 def attach_command(
@@ -92,6 +119,7 @@ def attach_command(
     frontend: "Frontend",
     clang: str | None,
     kernel_btf: Path | None,
+    log_file: Path | None,
     lock_timeout: float,
     as_json: bool,
     netns: str | None,
@@ -114,7 +142,7 @@ def attach_command(
     from netbpf.compiler.result import Options
 
     headers = tuple(map(str, include_dirs))
-    with patience("the verifier is working"):
+    with _log_kept(log_file), patience("the verifier is working"):
         attached = api.attach(
             hook_of(kind, direction),
             interface,
