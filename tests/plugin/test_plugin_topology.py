@@ -159,6 +159,7 @@ def test_addresses_of_two_versions_are_refused(wire: Wire) -> None:
         wire.addresses("10.0.0.1/24", "fd00::2/64")
 
 
+@pytest.mark.serial
 def test_closing_lets_go_of_everything(leaks: Callable[..., list[str]]) -> None:
     with Topology() as topology:
         wire = topology.wire()
@@ -206,7 +207,8 @@ def test_a_killed_test_leaves_nothing(leaks: Callable[..., list[str]]) -> None:
         assert victim.stdout.readline() == "ready\n"
         # The check sees what is there as long as the process lives.
         seen = [line.partition(":")[0] for line in leaks(patience=0.0)]
-        assert (seen.count("program"), seen.count("link")) == (6, 2)
+        assert seen.count("program") >= len(KINDS)
+        assert seen.count("link") >= 2
         victim.send_signal(signal.SIGKILL)
     assert victim.returncode == -signal.SIGKILL
     assert leaks() == []
