@@ -3,12 +3,11 @@
 import errno
 import functools
 from collections.abc import Iterator
-from typing import Self
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.capabilities import Capability, permission_error
-from netbpf._sys.fd import Fd
 from netbpf._sys.info import map_frozen, map_info
+from netbpf.bpf.handle import Handle
 from netbpf.constants import ARRAY_MAPS, HASH_MAPS, PER_CPU_MAPS, MapType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError
 from netbpf.model import MapInfo
@@ -33,41 +32,13 @@ def possible_cpus() -> int:
     return max(int(part.rpartition("-")[2]) for part in ranges) + 1
 
 
-class Map:
-    """An open map. Close it, or use it as a context manager."""
+class Map(Handle[MapInfo]):
+    """An open map."""
 
-    def __init__(self, fd: Fd) -> None:
-        self.fd = fd
-        self.info: MapInfo = map_info(fd.fileno())
+    kind, word = "MAP", "map"
 
-    @classmethod
-    def by_id(cls, number: int) -> Self:
-        """Open a map by its id; NetbpfError where it is gone, PermissionDeniedError without CAP_BPF."""
-        try:
-            fd = sys_bpf.fd_by_id("MAP", number)
-        except KernelError as error:
-            if error.errno == errno.ENOENT:
-                raise NetbpfError(f"map {number} does not exist any more") from None
-            if error.errno == errno.EPERM:
-                raise permission_error(
-                    f"open map {number}", Capability.BPF, Capability.SYS_ADMIN
-                ) from None
-            raise
-        try:
-            return cls(fd)
-        except BaseException:
-            fd.close()
-            raise
-
-    def close(self) -> None:
-        """Let go of it."""
-        self.fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _describe(self) -> MapInfo:
+        return map_info(self.fd.fileno())
 
     # --- shape ---
 
