@@ -99,7 +99,8 @@ class Map(Handle[MapInfo]):
 
     def _explain(self, error: KernelError, key: bytes) -> NetbpfError:
         name, info = escape(self.info.name), self.info
-        if error.errno == errno.E2BIG:
+        # A full LPM trie answers ENOSPC (kernel/bpf/lpm_trie.c), other maps E2BIG.
+        if error.errno in (errno.E2BIG, errno.ENOSPC):
             if info.type in ARRAY_MAPS:
                 index = int.from_bytes(key, "little")
                 return ObjectError(

@@ -38,12 +38,20 @@ def stats_command(
     from netbpf.cli.render import stats as render
     from netbpf.stats.reader import read_hooks
 
-    attachments = api.status(interface, netns=netns)
     if watch is not None:
         from netbpf.cli.render.watch import watch_stats
+        from netbpf.manager.status import opened
 
-        watch_stats(attachments, interface, watch, count, as_json=as_json)
+        with opened(netns) as namespace:
+            watch_stats(
+                lambda: api.status(interface, netns=namespace),
+                interface,
+                watch,
+                count,
+                as_json=as_json,
+            )
         return
+    attachments = api.status(interface, netns=netns)
     limit = None if everything else render.ENTRIES
     found = read_hooks(
         attachments, limit=limit, skip_zeros=not as_json and not everything, parts=everything

@@ -41,6 +41,10 @@ def tables(hook: dict[str, Any]) -> dict[str, list[tuple[Any, Any]]]:
     return {one["name"]: [(e["key"], e["value"]) for e in one["entries"]] for one in hook["maps"]}
 
 
+def entries(hook: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {one["name"]: one["entries"] for one in hook["maps"]}
+
+
 # --- netbpf's own counters ---
 
 
@@ -88,7 +92,9 @@ def test_verdicts_and_protocols_are_what_was_sent(lab: Lab, kind: str) -> None:
 
 def test_vlan_tags_do_not_hide_the_protocol(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
-    packet = Ether(dst=lab.wire.dut.mac) / Dot1Q(vlan=5) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP()
+    packet = (
+        Ether(dst=lab.wire.dut.mac) / Dot1Q(vlan=5) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP()
+    )
     lab.wire.peer.send([packet] * 3)
     protocols = stats(lab)["protocols"]
     assert (protocols["vlan"]["packets"], protocols["ipv4/udp"]["packets"]) == (3, 3)
@@ -135,7 +141,11 @@ def test_variables_for_people(counted: Lab) -> None:
         assert row in rows
     text = counted("stats", "dut0").out
     assert "below: -3, color: BLUE, on: true, name: netbpf}" in text
-    assert [line for line in text.splitlines() if line.split()[:4] == ["port", "u16", ".rodata", "(fixed)"]]
+    assert [
+        line
+        for line in text.splitlines()
+        if line.split()[:4] == ["port", "u16", ".rodata", "(fixed)"]
+    ]
 
 
 def flow(port: int) -> dict[str, Any]:
@@ -160,7 +170,10 @@ def test_maps_are_decoded(counted: Lab) -> None:
     assert kinds["waiting"] == ("queue", 0)
     # Ids are the kernel's own.
     for one in hook["maps"]:
-        assert json.loads(counted.run("bpftool", "-j", "map", "show", "id", one["id"]))["type"] == one["type"]
+        assert (
+            json.loads(counted.run("bpftool", "-j", "map", "show", "id", one["id"]))["type"]
+            == one["type"]
+        )
 
 
 def test_maps_for_people(counted: Lab) -> None:
@@ -199,13 +212,13 @@ def test_json_is_cut_at_a_thousand_and_counts_all(lab: Lab) -> None:
 
 
 def test_the_parts_of_per_cpu_values(counted: Lab) -> None:
-    for hook, parts in ((stats(counted), False), (stats(counted, "--all"), True)):
-        by_name = {one["name"]: one["entries"] for one in hook["maps"]}
-        assert all(("per_cpu" in one) == parts for one in by_name["per_cpu"] + by_name["per_port"])
-        assert not any("per_cpu" in one for one in by_name["flows"])
-    [entry] = [one for one in by_name["per_port"] if one["key"] == 53]
+    sums = entries(stats(counted))
+    assert not any("per_cpu" in one for found in sums.values() for one in found)
+    parts = entries(stats(counted, "--all"))
+    assert not any("per_cpu" in one for one in parts["flows"])
+    [entry] = [one for one in parts["per_port"] if one["key"] == 53]
     assert sum(entry["per_cpu"]) == entry["value"] == 3
-    assert sum(one["packets"] for one in by_name["per_cpu"][1]["per_cpu"]) == 4
+    assert sum(one["packets"] for one in parts["per_cpu"][1]["per_cpu"]) == 4
     lines = [line.split() for line in counted("stats", "dut0", "--all").lines]
     assert sum(line[:1] == ["cpu"] for line in lines) == (2 + 2) * len(entry["per_cpu"])
 
@@ -239,9 +252,14 @@ def test_hex_where_nothing_names_the_types(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", lab.compiled(LEGACY, debug=False))
     udp(lab.wire.peer, number=3)
     hook = stats(lab)
-    assert hook["variables"] == {".data": "0x11223344"} or list(hook["variables"].values()) == ["0x11223344"]
+    assert hook["variables"] == {".data": "0x11223344"} or list(hook["variables"].values()) == [
+        "0x11223344"
+    ]
     found = tables(hook)
-    assert found["table"] == [("0x00000000", "0x00000000"), ("0x00000001", f"{3 * 0x11223344:#010x}")]
+    assert found["table"] == [
+        ("0x00000000", "0x00000000"),
+        ("0x00000001", f"{3 * 0x11223344:#010x}"),
+    ]
     assert found["pairs"] == [("0x00000001", "01 02 03 04 05 06")]
     assert found["sums"] == [("0x00000000", "0x0000000000000003")]
     text = lab("stats", "dut0").out

@@ -1,15 +1,16 @@
 """``netbpf stats --watch``: rates, round after round."""
 
+import itertools
 import select
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from netbpf.cli.output import console, print_json, table
 from netbpf.cli.render.stats import hook_stats_json
-from netbpf.errors import NotAttachedError
+from netbpf.errors import ExitCode, NetbpfError, NotAttachedError
 from netbpf.model import Attachment
 from netbpf.stats.model import Counter, HookStats
 from netbpf.stats.rates import Rates, counters
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+Look = Callable[[], list[Attachment]]
 ENTRIES = 64  # of each map that are watched
 
 
@@ -34,8 +36,8 @@ class Round(NamedTuple):
 class _Watched:
     """A program that is read again and again."""
 
-    def __init__(self, reader: HookReader, *, counting: bool, skip_zeros: bool) -> None:
-        self._reader = reader
+    def __init__(self, attachment: Attachment, *, counting: bool, skip_zeros: bool) -> None:
+        self._reader = HookReader(attachment)
         self._counting = counting
         self._skip_zeros = skip_zeros
         self._rates = Rates()
@@ -49,51 +51,78 @@ class _Watched:
         self._moved |= {name for name, rate in rates.items() if rate}
         return Round(found, rates, self._moved)
 
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _Watch:
+    """The programs of an interface, whichever they are at the moment: one that is replaced gives way to the new."""
+
+    def __init__(self, look: Look, *, counting: bool, skip_zeros: bool) -> None:
+        self._look = look
+        self._options = {"counting": counting, "skip_zeros": skip_zeros}
+        self._watched: dict[tuple[object, ...], _Watched] = {}
+
+    def read(self) -> list[Round]:
+        before, self._watched = self._watched, {}
+        try:
+            for one in self._look():
+                occupant = one.occupant
+                key = (occupant.hook, occupant.mode, occupant.prog_id, occupant.position)
+                watched = before.pop(key) if key in before else self._opened(one)
+                if watched is not None:
+                    self._watched[key] = watched
+        finally:
+            for gone in before.values():
+                gone.close()
+        return [one.read() for one in self._watched.values()]
+
+    def _opened(self, attachment: Attachment) -> _Watched | None:
+        """None for a program that vanished a moment after it was seen."""
+        try:
+            return _Watched(attachment, **self._options)
+        except NetbpfError as error:
+            if error.exit_code is not ExitCode.OTHER:
+                raise
+            return None
+
+    def close(self) -> None:
+        for one in self._watched.values():
+            one.close()
+
 
 def watch_stats(
-    attachments: list[Attachment],
-    interface: str,
-    seconds: float,
-    count: int | None,
-    *,
-    as_json: bool,
+    look: Look, interface: str, seconds: float, count: int | None, *, as_json: bool
 ) -> None:
-    """Read again and again until Ctrl-C or ``count`` rounds. JSON is one object per round, one line each.
+    """Read again and again until Ctrl-C, the ordinary end, or ``count`` rounds.
 
-    The kernel counts runs and their time as long as this lasts.
+    ``look`` gives the attachments of the interface. JSON is one object per round, one line each. The kernel counts
+    runs and their time as long as this lasts.
     """
-    if not attachments:
+    if not look():
         raise NotAttachedError(f"no XDP or TC program on {escape(interface)}")
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         counting = stack.enter_context(RunStatistics()).counting
-        watched = [
-            _Watched(
-                stack.enter_context(HookReader(one)), counting=counting, skip_zeros=not as_json
-            )
-            for one in attachments
-        ]
+        watch = _Watch(look, counting=counting, skip_zeros=not as_json)
+        stack.callback(watch.close)
         rounds = _rounds(seconds, count)
         if as_json:
             for _ in rounds:
-                _print_json([one.read() for one in watched])
+                _print_json(watch.read())
         else:
-            _show(stack, rounds, watched)
+            _show(stack, rounds, watch, interface)
 
 
 def _rounds(seconds: float, count: int | None) -> Iterator[int]:
-    """Count rounds, in step with the clock however long a round takes; Ctrl-C is the ordinary end."""
-    started, number = time.monotonic(), 0
-    while count is None or number < count:
+    """Count rounds in step with the clock; those that were missed, while stopped by Ctrl-Z, are left out."""
+    due = time.monotonic()
+    for number in itertools.count():
         yield number
-        number += 1
-        if count is not None and number >= count:
+        if number + 1 == count:
             return
-        pause = started + number * seconds - time.monotonic()
-        try:
-            # Waits for nothing but the time: a signal ends it.
-            select.select([], [], [], max(pause, 0))
-        except KeyboardInterrupt:
-            return
+        due = max(due + seconds, time.monotonic())
+        # Waits for nothing but the time: a signal ends it.
+        select.select([], [], [], max(due - time.monotonic(), 0))
 
 
 def _print_json(rounds: list[Round]) -> None:
@@ -102,26 +131,28 @@ def _print_json(rounds: list[Round]) -> None:
     sys.stdout.flush()  # the reader of a pipe wants each round when it is made
 
 
-def _show(stack: ExitStack, rounds: Iterator[int], watched: list[_Watched]) -> None:
+def _show(stack: ExitStack, rounds: Iterator[int], watch: _Watch, interface: str) -> None:
     from rich.live import Live
 
     out = console()
     if not out.is_terminal:
         for number in rounds:
-            shown = [one.read() for one in watched]
+            shown = watch.read()
             if number:  # the first reading has no rates yet
-                out.print(_screen(shown))
+                out.print(_screen(shown, interface))
         return
     live = stack.enter_context(Live(console=out, auto_refresh=False, transient=False))
     for _ in rounds:
-        live.update(_screen([one.read() for one in watched]), refresh=True)
+        live.update(_screen(watch.read(), interface), refresh=True)
 
 
-def _screen(rounds: list[Round]) -> "RenderableType":
+def _screen(rounds: list[Round], interface: str) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = []
+    if not rounds:
+        parts.append(Text(f"no XDP or TC program on {escape(interface)} any more"))
     for one in rounds:
         occupant, program = one.found.attachment.occupant, one.found.attachment.program
         runs = one.rates.get("run", 0.0)
