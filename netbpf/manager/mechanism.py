@@ -19,6 +19,7 @@ from netbpf.errors import HookBusyError, KernelError, NotAttachedError
 from netbpf.manager.undo import Undo
 from netbpf.model import Interface, Occupant
 from netbpf.net import bpflinks, tc, tcx, xdp
+from netbpf.net.failures import program_label, shown
 from netbpf.net.filters import qdisc
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
@@ -163,7 +164,7 @@ def take(session: Session, occupant: Occupant) -> None:
             bpflinks.detach(link.fileno(), occupant.interface)
         forget_pins(occupant)
     elif occupant.hook is Hook.XDP:
-        with Program.by_id(occupant.prog_id) as program:
+        with _expected(session, occupant) as program:
             xdp.detach(session, occupant.interface, occupant.mode, expected_fd=program.fd.fileno())
     elif occupant.filter:
         tc.detach(
@@ -176,6 +177,21 @@ def take(session: Session, occupant: Occupant) -> None:
         drop_clsact(session, occupant.interface)
     else:
         tcx.detach(session.namespace, occupant.interface, occupant.hook, occupant.prog_id)
+
+
+def _expected(session: Session, occupant: Occupant) -> Program:
+    """The program that is on an XDP hook; it lives as long as it is there."""
+    try:
+        return Program.by_id(occupant.prog_id)
+    except NotAttachedError as error:
+        name = shown(occupant.interface)
+        present = xdp.query(session, occupant.interface)
+        if present:
+            other = program_label(present[0].prog_id)
+            raise HookBusyError(
+                f"the XDP hook of {name} changed meanwhile: {other} is on it now"
+            ) from error
+        raise NotAttachedError(f"{name} has lost its XDP program meanwhile") from error
 
 
 def forget_pins(occupant: Occupant) -> None:

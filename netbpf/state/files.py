@@ -64,20 +64,26 @@ def files_in(directory: Path) -> list[Path]:
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
-    """The content of a regular file of at most ``limit`` bytes, or None for anything else."""
+    """The content of a regular file of at most ``limit`` bytes, or None for anything else.
+
+    NetbpfError where the system cannot read it at the moment: that says nothing of the file.
+    """
     try:
         # Without O_NONBLOCK a FIFO would make us wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+            raise NetbpfError(f"cannot read {path}: {error.strerror}") from None
         return None
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             return None
-        try:
-            return file.read(limit + 1)
-        except OSError:
-            return None
+        return os.read(fd, limit)
+    except OSError as error:
+        raise NetbpfError(f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
 
 
 def discard(path: Path) -> None:

@@ -2,17 +2,20 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 from netbpf import Attachment, Namespace, api, layout
+from netbpf._sys import bpf
 from netbpf._sys.bpf import fd_by_id
+from netbpf._sys.fd import Fd
 from netbpf.bpf import pin
+from netbpf.constants import ProgType
 from netbpf.errors import KernelError
 from netbpf.net.filters import qdiscs
 from netbpf.net.occupants import occupants
@@ -186,16 +189,9 @@ def exists(kind: str, number: int) -> bool:
     return True
 
 
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def foreign_program(kind: ProgType, verdict: int) -> Fd:
+    """A program that netbpf knows nothing of: it returns ``verdict``."""
+    insns = struct.pack("=BBhiBBhi", 0xB7, 0, 0, verdict, 0x95, 0, 0, 0)
+    fd, error, _ = bpf.prog_load(bpf.ProgLoad(kind, insns, "GPL", "foreign"))
+    assert fd is not None, error
+    return fd

@@ -1,0 +1,274 @@
+"""Several at once: processes that attach and detach against each other, and a foreign tool in between."""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netbpf import NetbpfError, api
+from netbpf.constants import Hook, ProgType, TcAction, XdpAction, XdpFlag
+from netbpf.errors import HookBusyError, LockTimeoutError, NotAttachedError
+from netbpf.manager import mechanism
+from netbpf.model import Interface
+from netbpf.net import netlink, tc, tcx, xdp
+from netbpf.net.interfaces import expand
+from netbpf.net.rtnetlink import Session
+from netbpf.state.lock import locked
+from tests.faults.lab import ROOT, Lab, foreign_program
+
+CROWD = 16
+RACES = {
+    "xdp": ("xdp", "builtin:xdp_globals", {}),
+    "xdp-link": ("xdp", "builtin:xdp_globals", {"link": True}),
+    "tc": ("tc/ingress", "builtin:tc_globals", {}),
+    "tcx": ("tc/ingress", "builtin:tc_globals", {"link": True}),
+}
+each_race = pytest.mark.parametrize(("hook", "source", "options"), RACES.values(), ids=RACES)
+
+
+def at_once(number: int, action: Callable[[int], object]) -> list[tuple[int, str]]:
+    """Run ``action`` in that many processes, started by one signal: (exit code, message) of each."""
+    context = multiprocessing.get_context("fork")
+    start, results = context.Barrier(number), context.SimpleQueue()
+
+    def body(index: int) -> None:
+        start.wait()
+        try:
+            action(index)
+            results.put((0, ""))
+        except NetbpfError as error:
+            results.put((int(error.exit_code), error.message))
+
+    crowd = [context.Process(target=body, args=(index,)) for index in range(number)]
+    for one in crowd:
+        one.start()
+    found = [results.get() for _ in crowd]
+    for one in crowd:
+        one.join()
+    return sorted(found)
+
+
+@each_race
+def test_sixteen_attach_at_once(
+    lab: Lab, hook: api.HookName, source: str, options: dict[str, bool]
+) -> None:
+    found = at_once(
+        CROWD,
+        lambda _: api.attach(hook, "v0", source, netns=lab.namespace, **options).close(),  # type: ignore[arg-type]
+    )
+    (winner,) = lab.status()
+    assert winner.managed
+    assert [code for code, _ in found] == [0] + [7] * (CROWD - 1)
+    for _, message in found[1:]:
+        assert f"{winner.program.name} (program {winner.program.id}, " in message
+        assert message.endswith("managed by netbpf)")
+    lab.assert_consistent()
+
+    found = at_once(CROWD, lambda _: api.detach("v0", netns=lab.namespace))
+    assert [code for code, _ in found] == [0] + [8] * (CROWD - 1)
+    lab.assert_nothing_left()
+
+
+@each_race
+def test_attach_against_detach(
+    lab: Lab, hook: api.HookName, source: str, options: dict[str, bool]
+) -> None:
+    """Each only ever gets what the hook can be: busy, or empty."""
+
+    def loop(index: int) -> None:
+        for _ in range(12):
+            if index % 2:
+                with contextlib.suppress(HookBusyError):
+                    api.attach(hook, "v0", source, netns=lab.namespace, **options).close()  # type: ignore[arg-type]
+            else:
+                with contextlib.suppress(NotAttachedError):
+                    api.detach("v0", netns=lab.namespace)
+
+    assert at_once(4, loop) == [(0, "")] * 4
+    lab.assert_consistent()
+    api.detach("v0", netns=lab.namespace, missing_ok=True)
+    lab.assert_nothing_left()
+
+
+# --- a foreign tool between netbpf's look and its act ---
+
+
+@pytest.fixture
+def foreign(lab: Lab, load_foreign: int) -> Callable[[], None]:
+    """Attach a foreign XDP program to v0, as ``ip link set xdp`` does."""
+    lab.ip("link set v0 up")
+
+    def attach() -> None:
+        with Session(lab.namespace) as session:
+            index = next(one.index for one in interfaces(lab) if one.name == "v0")
+            netlink.set_xdp(session, index, load_foreign, XdpFlag.SKB_MODE)
+
+    return attach
+
+
+def interfaces(lab: Lab) -> list[Interface]:
+    with Session(lab.namespace) as session:
+        return expand(session, "v*")
+
+
+@pytest.fixture
+def load_foreign() -> Iterator[int]:
+    with foreign_program(ProgType.XDP, XdpAction.PASS) as fd:
+        yield fd.fileno()
+
+
+def only_once(action: Callable[[], None], function: Callable[..., object]) -> Callable[..., object]:
+    """``function`` with ``action`` directly before its first call."""
+    left = [action]
+
+    def call(*args: object, **kwargs: object) -> object:
+        if left:
+            left.pop()()
+        return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["netlink", "link"])
+def test_a_foreign_program_arrives_before_the_attach(
+    lab: Lab, foreign: Callable[[], None], monkeypatch: pytest.MonkeyPatch, link: bool
+) -> None:
+    name = "attach_link" if link else "attach"
+    monkeypatch.setattr(xdp, name, only_once(foreign, getattr(xdp, name)))
+    with pytest.raises(HookBusyError, match="'foreign'"):
+        api.attach("xdp", "v0", "builtin:xdp_globals", mode="skb", link=link, netns=lab.namespace)
+    (left,) = lab.status()
+    assert (left.program.name, left.managed) == ("foreign", False)
+    assert lab.files() == []
+    assert lab.pins() == []
+
+
+@pytest.mark.parametrize("step", ["swap", "take"])
+def test_a_foreign_program_takes_the_place(
+    lab: Lab, foreign: Callable[[], None], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Replaced by force behind netbpf's back: neither --replace nor detach touches it."""
+    api.attach("xdp", "v0", "builtin:xdp_globals", mode="skb", netns=lab.namespace).close()
+    monkeypatch.setattr(mechanism, step, only_once(foreign, getattr(mechanism, step)))
+    act: Callable[[], object] = {
+        "swap": lambda: api.attach("xdp", "v0", "builtin:xdp_count", replace=True, netns=lab.namespace),
+        "take": lambda: api.detach("v0", netns=lab.namespace),
+    }[step]  # fmt: skip
+    with pytest.raises(HookBusyError, match="foreign"):
+        act()
+    (left,) = lab.status()
+    assert (left.program.name, left.managed) == ("foreign", False)
+    with pytest.raises(NetbpfError, match="not managed by netbpf"):
+        api.detach("v0", netns=lab.namespace)
+    assert len(lab.status()) == 1
+
+
+def test_a_foreign_qdisc_arrives_before_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is not netbpf's, and stays when netbpf goes."""
+
+    def before() -> None:
+        lab.namespace.run(subprocess.run, ["tc", "qdisc", "add", "dev", "v0", "clsact"], check=True)
+
+    monkeypatch.setattr(tc, "ensure_clsact", only_once(before, tc.ensure_clsact))
+    api.attach("tc", "v0", "builtin:tc_globals", netns=lab.namespace).close()
+    api.detach("v0", netns=lab.namespace)
+    assert lab.qdiscs() == 1
+    assert lab.files() == []
+
+
+def test_a_foreign_tcx_program_arrives_before_ours(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCX is made for several: a foreign program that comes in between does not matter."""
+    fd = foreign_program(ProgType.SCHED_CLS, TcAction.UNSPEC)
+    (v0,) = [one for one in interfaces(lab) if one.name == "v0"]
+    made = []
+    attach = tcx.attach_link
+
+    def before() -> None:
+        made.append(attach(lab.namespace, v0, Hook.TC_INGRESS, fd.fileno()))
+
+    monkeypatch.setattr(tcx, "attach_link", only_once(before, attach))
+    with fd:
+        with api.attach("tc", "v0", "builtin:tc_globals", link=True, netns=lab.namespace):
+            assert [(one.program.name, one.managed) for one in lab.status()] == [
+                ("foreign", False), ("tc_globals", True),
+            ]  # fmt: skip
+        made[0].close()
+    lab.assert_nothing_left()
+
+
+# --- the lock ---
+
+HOLDER = """
+import sys
+from netbpf.state.lock import locked
+with locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(state: Path) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, "some", "words"], cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("attach", "xdp", "v0", "builtin:xdp_globals"), ("detach", "xdp", "v0")],
+    ids=["attach", "detach"],
+)
+def test_the_lock_names_its_holder(
+    lab: Lab, holder: "subprocess.Popen[str]", words: tuple[str, ...]
+) -> None:
+    done = lab.cli(*words, "--lock-timeout", "0.05")
+    assert done.returncode == 11
+    assert done.stderr.count("\n") == 1
+    assert re.match(
+        rf"netbpf: error: process {holder.pid} \(-c some words\) has held the lock for more than 0.05 s; ",
+        done.stderr,
+    )
+    assert lab.status() == []
+
+
+def test_a_killed_holder_frees_the_lock(lab: Lab, holder: "subprocess.Popen[str]") -> None:
+    """Who waits goes on at once."""
+    waiting = threading.Thread(
+        target=lambda: api.attach(
+            "xdp", "v0", "builtin:xdp_globals", mode="skb", netns=lab.namespace
+        ).close()
+    )
+    waiting.start()
+    os.kill(holder.pid, signal.SIGKILL)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert [one.managed for one in lab.status()] == [True]
+
+
+def test_waiting_ends_when_it_should(state: Path, holder: "subprocess.Popen[str]") -> None:
+    start = time.monotonic()
+    with pytest.raises(LockTimeoutError), locked(0.2):
+        pass
+    assert 0.2 <= time.monotonic() - start < 2
+
+
+def test_status_needs_no_lock(lab: Lab, holder: "subprocess.Popen[str]") -> None:
+    assert lab.status() == []
