@@ -14,7 +14,7 @@ for pin in "$1"/*; do
     shown=$(bpftool -j prog show pinned "$pin")
     echo "PROGRAM $(basename "$pin")"
     echo "$shown"
-    for id in $(echo "$shown" | python3 -c 'import json, sys; print(*json.load(sys.stdin).get("map_ids", []))'); do
+    for id in $(echo "$shown" | sed -n 's/.*"map_ids":.\\([0-9,]*\\).*/\\1/p' | tr , ' '); do
         echo MAP
         bpftool -j map show id "$id"
         echo
