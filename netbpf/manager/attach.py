@@ -134,9 +134,9 @@ class _Attaching:
     def _occupants(self, interfaces: list[Interface]) -> dict[int, list[Occupant]]:
         """What is on the request's hook of each interface: one dump, however many they are."""
         found: dict[int, list[Occupant]] = {}
-        for one in occupants(self.session, interfaces[0].index if len(interfaces) == 1 else None):
-            if one.hook is self.request.hook:
-                found.setdefault(one.interface.index, []).append(one)
+        only = interfaces[0].index if len(interfaces) == 1 else None
+        for one in occupants(self.session, only, hooks=(self.request.hook,)):
+            found.setdefault(one.interface.index, []).append(one)
         return found
 
     # --- one interface ---

@@ -1,6 +1,6 @@
 """Everything that runs on the hooks of a namespace, as the kernel shows it this moment."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from netbpf.constants import Hook, Mode
@@ -15,8 +15,12 @@ from netbpf.net.rtnetlink import Session
 _TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 
 
-def occupants(session: Session, ifindex: int | None = None) -> list[Occupant]:
+def occupants(
+    session: Session, ifindex: int | None = None, *, hooks: Container[Hook] = tuple(Hook)
+) -> list[Occupant]:
     """The eBPF programs on XDP, TCX and clsact of one interface, or of all in the session's namespace.
+
+    Only ``hooks`` are looked at. (The kernel lists TCX programs for one hook of one interface at a time.)
 
     Ordered by ifindex, hook (xdp, tc/ingress, tc/egress) and running order: TCX programs run before those of a
     qdisc. Programs on an ``ingress`` qdisc are shown as clsact, which is the same place in the kernel. An
@@ -26,14 +30,17 @@ def occupants(session: Session, ifindex: int | None = None) -> list[Occupant]:
     """
     present = _present(session, ifindex)
     found: list[Occupant] = []
-    if any(one.xdp for one, _ in present):
+    if Hook.XDP in hooks and any(one.xdp for one, _ in present):
         found += _on_xdp(present)
-    found += session.namespace.run(_on_tcx, [interface for _, interface in present])
+    tc_hooks = [hook for hook in _TC_HOOKS if hook in hooks]
+    if not tc_hooks:
+        return _ordered(found)
+    found += session.namespace.run(_on_tcx, [interface for _, interface in present], tc_hooks)
     queues = qdiscs(session) if ifindex is None else [qdisc(session, ifindex)]
     interfaces = {interface.index: interface for _, interface in present}
     for queue in queues:
         if queue is not None and queue.ifindex in interfaces:
-            found += _on_qdisc(session, interfaces[queue.ifindex], queue)
+            found += _on_qdisc(session, interfaces[queue.ifindex], queue, tc_hooks)
     return _ordered(found)
 
 
@@ -62,12 +69,12 @@ def _on_xdp(present: list[tuple[Device, Interface]]) -> list[Occupant]:
     ]
 
 
-def _on_tcx(interfaces: Iterable[Interface]) -> list[Occupant]:
+def _on_tcx(interfaces: Iterable[Interface], hooks: list[Hook]) -> list[Occupant]:
     """TCX programs of interfaces in the calling thread's namespace; none on a kernel without TCX."""
     found: list[Occupant] = []
     for interface in interfaces:
         try:
-            for hook in _TC_HOOKS:
+            for hook in hooks:
                 found += [
                     Occupant(interface, hook, Mode.TCX, program.prog_id, program.link_id)
                     for program in tcx.query_here(interface, hook).programs
@@ -79,12 +86,15 @@ def _on_tcx(interfaces: Iterable[Interface]) -> list[Occupant]:
     return found
 
 
-def _on_qdisc(session: Session, interface: Interface, queue: Qdisc) -> list[Occupant]:
+def _on_qdisc(
+    session: Session, interface: Interface, queue: Qdisc, hooks: list[Hook]
+) -> list[Occupant]:
     # To an ingress qdisc both parents are its one list (net/sched/sch_ingress.c ingress_tcf_block).
-    hooks = _TC_HOOKS if queue.kind == "clsact" else (Hook.TC_INGRESS,)
+    there = _TC_HOOKS if queue.kind == "clsact" else (Hook.TC_INGRESS,)
     return [
         Occupant(interface, hook, Mode.CLSACT, one.prog_id, filter=one.place)
-        for hook in hooks
+        for hook in there
+        if hook in hooks
         for one in filters(session, interface.index, hook)
         if one.prog_id
     ]

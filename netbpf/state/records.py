@@ -55,7 +55,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as it is kept."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+        return json.dumps({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Record":

@@ -59,7 +59,11 @@ def test_everything_in_running_order(
         far = [Occupant(peer, Hook.XDP, Mode.SKB, prog_id(on_peer), peer_link)]
         assert occupants(session, veth.index) == near
         assert occupants(session, peer.index) == far
-        assert occupants(session) == sorted(near + far, key=lambda one: one.interface.index)
+        everything = sorted(near + far, key=lambda one: one.interface.index)
+        assert occupants(session) == everything
+        for hook in Hook:
+            only = [one for one in everything if one.hook is hook]
+            assert occupants(session, hooks=(hook,)) == only
 
 
 def test_programs_on_an_ingress_qdisc_are_shown_once(
