@@ -20,6 +20,8 @@ _NO_BTF = FD_MAPS | {
     MapType.SOCKHASH, MapType.QUEUE, MapType.STACK,
 }  # fmt: skip
 
+_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
+
 
 def kernel_name(prefix: str, name: str) -> str:
     """The name the kernel gets, at most 15 characters: as libbpf names maps, ``xdp_coun.bss`` for global data."""
@@ -31,6 +33,12 @@ def kernel_name(prefix: str, name: str) -> str:
 
 def create(spec: MapSpec, prefix: str, btf: Fd | None) -> Map:
     """Create one map, with its initial content; NetbpfError says which map and why not."""
+    if spec.type in _OF_MAPS and not spec.inner:
+        kind = MapType(spec.type).name.lower()
+        raise ObjectError(
+            f"map {escape(spec.name)} ({kind}) needs the definition of the maps in it",
+            hint="add __array(values, struct { ... }) to its definition",
+        )
     inner = create(spec.inner, prefix, btf) if spec.inner else None
     try:
         fd = _create(spec, kernel_name(prefix, spec.name), btf, inner)
