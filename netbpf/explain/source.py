@@ -70,11 +70,16 @@ def _read(name: str) -> list[str]:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, ValueError):
         return []
-    with open(fd, "rb") as file:
+    try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST:
             return []
-        return file.read(_LARGEST).decode(errors="replace").split("\n")
+        # A file of /proc says 0 bytes, and one that shrinks gives less.
+        return os.read(fd, about.st_size).decode(errors="replace").split("\n")
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def _from_types(code: RejectedCode, place: Place) -> tuple[tuple[int, str], ...]:

@@ -17,7 +17,9 @@ def parts(value: str) -> tuple[str, dict[str, str]]:
     kind, number, other, inside = found.groups()
     fields = dict(re.findall(r"(\w+)=((?:\([^()]*\))|[^,()]+)", inside or ""))
     # smin=smin32=0,smax=umax=12: several names, one number.
-    for names, number_text in re.findall(r"((?:\w+=)+)(-?(?:0x)?[0-9a-f]+)", inside or ""):
+    for names, number_text in re.findall(
+        r"((?:\w+=)+)(-?(?:0x[0-9a-f]+|\d+))(?![\w.])", inside or ""
+    ):
         fields |= dict.fromkeys(filter(None, names.split("=")), number_text)
     for old, new in (
         ("umax_value", "umax"),
@@ -47,7 +49,7 @@ def integer(text: str | None, otherwise: int = 0) -> int:
 
 
 def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _scalar(fields: Mapping[str, str]) -> str:

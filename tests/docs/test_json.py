@@ -31,11 +31,17 @@ ip link del eth1
 netbpf detach xdp eth1 --json
 netbpf detach xdp eth0 --json
 netbpf nonsense --json
+netbpf attach xdp eth0 rejected.bpf.c --json
 """
 SOURCE = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+"""
+REJECTED = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int read(struct xdp_md *ctx) { return *(char *)(long)ctx->data; }
 """
 
 Outputs = dict[str, list[dict[str, Any]]]
@@ -44,7 +50,8 @@ Outputs = dict[str, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def outputs() -> Outputs:
     """What the commands print, by schema."""
-    page = Page({"prog.bpf.c": SOURCE}, [Step(line) for line in COMMANDS.strip().splitlines()])
+    sources = {"prog.bpf.c": SOURCE, "rejected.bpf.c": REJECTED}
+    page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
     run(page)
     found: Outputs = {}
     for step in page.steps:

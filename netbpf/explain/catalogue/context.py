@@ -69,7 +69,7 @@ def _any(case: Case, facts: Facts) -> Facts | None:
 ENTRIES = (
     Entry(
         id="ctx-egress",
-        title="egress_ifindex in a program that is no devmap program",
+        title="The field egress_ifindex outside of devmap programs",
         words="invalid bpf_context access off=20 size=4",
         pattern=_ACCESS,
         reason="ctx->egress_ifindex exists only in programs of a devmap, which run when a packet is sent",

@@ -115,7 +115,7 @@ ENTRIES = (
     Entry(
         id="function-argument",
         title="A global function is called with a wrong argument",
-        words="Caller passes invalid args into func#1 ('sum')",
+        words="R1 type=scalar expected=fp\nCaller passes invalid args into func#1 ('sum')",
         pattern=r"R(?P<reg>\d+) type=(?P<type>\S*) expected=.*\n(?:.*\n)*?Caller passes invalid args into "
         r"func#(?P<number>\d+)"
         r"(?: \('(?P<function>\w*)'\))?",

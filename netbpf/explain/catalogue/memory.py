@@ -124,7 +124,8 @@ ENTRIES = (
     Entry(
         id="map-value-outside",
         title="An access goes past the end of a map value",
-        words="invalid access to map value, value_size=16 off=16 size=1",
+        words="invalid access to map value, value_size=16 off=16 size=1\n"
+        "R1 min value is outside of the allowed memory range",
         pattern=r"invalid access to map value, value_size=(?P<size>\d+) off=(?P<off>-?\d+) size=(?P<len>\d+)\n"
         r"R(?P<reg>\d+) ",
         reason="the program {access} {bytes} of {whose}, which has {size} bytes",
@@ -136,7 +137,7 @@ ENTRIES = (
     Entry(
         id="memory-outside",
         title="An access goes past the end of reserved memory",
-        words="invalid access to memory, mem_size=4 off=4 size=4",
+        words="invalid access to memory, mem_size=4 off=4 size=4\nR0 min value is outside of the allowed memory range",
         pattern=r"invalid access to memory, mem_size=(?P<size>\d+) off=(?P<off>-?\d+) size=(?P<len>\d+)\n"
         r"R(?P<reg>\d+) ",
         reason="the program {access} {bytes} of memory that has {size} bytes",
@@ -267,7 +268,7 @@ ENTRIES = (
         id="map-pointer-access",
         title="A map itself is used as if it were its value",
         words="only read from bpf_array is supported",
-        pattern=r"only read from bpf_\w+ is supported|invalid mem access 'map_ptr'|map_ptr\w* .*prohibited",
+        pattern=r"only read from bpf_\w+ is supported|invalid mem access 'map_ptr'",
         reason="the program {access} the map itself instead of a value in it",
         why="The name of a map stands for the kernel's object. Values come from a lookup.",
         advice="look the value up and use what is returned",

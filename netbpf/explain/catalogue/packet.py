@@ -21,7 +21,7 @@ def _span(case: Case, facts: Facts) -> dict[str, str]:
         "who": who,
         "bytes": span,
         "them": "it" if size == 1 else "them",
-        "end": str(off + size),
+        "end": f"{off + size} bytes",
     }
 
 
@@ -116,7 +116,7 @@ ENTRIES = (
         why="data_end points behind the last byte. `p + n > data_end` in the branch that returns means that n "
         "bytes from p "
         "may be used, the last of them p[n - 1].",
-        advice="check for {end} bytes: the pointer that is compared lies behind the last byte that is used",
+        advice="check for {end}: the pointer that is compared lies behind the last byte that is used",
         code="if (data + LAST + 1 > data_end)  /* to use data[LAST] */\n\treturn XDP_PASS;",
         facts=_off_by_one,
     ),
@@ -162,7 +162,7 @@ ENTRIES = (
     ),
     Entry(
         id="packet-end-arithmetic",
-        title="data_end is calculated with",
+        title="Calculating with data_end",
         words="R1 pointer arithmetic on pkt_end prohibited",
         pattern=r"R(?P<reg>\d+) pointer arithmetic on pkt_end prohibited",
         reason="the program adds to or subtracts from data_end, which can only be compared",
@@ -174,7 +174,7 @@ ENTRIES = (
     ),
     Entry(
         id="packet-end-access",
-        title="data_end is read or written through",
+        title="Reading or writing at data_end",
         words="R1 invalid mem access 'pkt_end'",
         pattern=r"R(?P<reg>\d+) invalid mem access 'pkt_end'",
         reason="the program {access} memory at data_end, which is behind the last byte of the packet",

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* reason: released-twice */
+/* words: released */
+/* hook: tc */
+#include "reject.h"
+
+SEC("tc")
+int prog(struct __sk_buff *ctx)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), -1, 0);
+
+	if (!sk)
+		return TC_ACT_OK;
+	bpf_sk_release(sk);
+	bpf_sk_release(sk); /* HERE */
+	return TC_ACT_OK;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* reason: maybe-null-argument */
+/* words: third argument, bpf_map_update_elem, NULL */
+#include "reject.h"
+
+VALUES(values);
+
+SEC("xdp")
+int prog(struct xdp_md *ctx)
+{
+	__u32 key = ctx->rx_queue_index;
+	struct value *value = bpf_map_lookup_elem(&values, &key);
+
+	bpf_map_update_elem(&values, &key, value, 0); /* HERE */
+	return XDP_PASS;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* reason: memory-outside */
+/* words: 4 bytes */
+#include "reject.h"
+
+RING(ring);
+
+SEC("xdp")
+int prog(struct xdp_md *ctx)
+{
+	__u32 *event = bpf_ringbuf_reserve(&ring, 4, 0);
+
+	if (!event)
+		return XDP_PASS;
+	event[1] = 1; /* HERE */
+	bpf_ringbuf_submit(event, 0);
+	return XDP_PASS;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* reason: stack-outside */
+/* words: 512 */
+#include "reject.h"
+
+SEC("xdp")
+int prog(struct xdp_md *ctx)
+{
+	asm volatile("*(u64 *)(r10 - 520) = r1" ::: "memory"); /* HERE */
+	return XDP_PASS;
+}
