@@ -6,9 +6,11 @@ starts an event loop per socket (measured, pyroute2 0.9.7). Importing pyroute2 c
 All functions raise netbpf.errors.KernelError with the kernel's own words.
 """
 
+import errno
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from netbpf.errors import KernelError
 from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Session
 
@@ -20,14 +22,15 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _HEADER_SIZE: Final = 16  # struct nlmsghdr, which the session writes
 # include/uapi/linux/rtnetlink.h
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 20, 24, 28
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 20, 24, 26, 28
 _IFF_UP: Final = 1
 _IFA_F_NODAD: Final = 0x02
 _NUD_PERMANENT: Final = 0x80
 _AF: Final = {4: 2, 6: 10}
 _RT_TABLE_MAIN: Final = 254
 _RTPROT_STATIC: Final = 4
-_RTN_UNICAST: Final = 1
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RTMSG_TYPE: Final = 7  # offset of rtm_type in struct rtmsg
 
 
 def _send(session: Session, call: str, kind: int, flags: int, message: "nlmsg") -> None:
@@ -110,6 +113,24 @@ def add_route(session: Session, ifindex: int, target: Address, source: Address) 
         ("RTA_PREFSRC", str(source)),
     ]
     _send(session, "RTM_NEWROUTE", _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, message)
+
+
+def is_local(session: Session, address: Address) -> bool:
+    """Whether the namespace would take a packet to ``address`` as its own."""
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    message = rtmsg()
+    message["family"] = _AF[address.version]
+    message["dst_len"] = address.max_prefixlen
+    message["attrs"] = [("RTA_DST", str(address))]
+    message.encode()
+    try:
+        answer = session.get("RTM_GETROUTE", _RTM_GETROUTE, bytes(message.data[_HEADER_SIZE:]))
+    except KernelError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return False
+        raise
+    return answer[_RTMSG_TYPE] == _RTN_LOCAL
 
 
 def add_neighbour(session: Session, ifindex: int, address: Address, mac: str) -> None:

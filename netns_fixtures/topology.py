@@ -7,6 +7,7 @@ takes all of it away when the descriptors are closed, by the test or by SIGKILL.
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -23,6 +24,9 @@ from netns_fixtures.traffic import Sender
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_PATIENCE = 5.0  # seconds for what the kernel does in its own time
+_PAUSE = 0.001  # between two looks
 
 
 class End:
@@ -166,6 +170,13 @@ class Wire:
         netlink.set_up(session, loopback, up=True)
         netlink.add_address(session, loopback, ipaddress.ip_interface(f"{own.ip}/128"))
         netlink.add_route(session, end.ifindex, far.ip, own.ip)
+        # The kernel makes the address's local route later, in a work queue (addrconf_dad_start): a packet that comes
+        # before it is answered with "no route". One in ten did (measured).
+        deadline = time.monotonic() + _PATIENCE
+        while not netlink.is_local(session, own.ip):
+            if time.monotonic() > deadline:
+                raise TopologyError(f"{own.ip} is not in use after {_PATIENCE:g} s")
+            time.sleep(_PAUSE)
 
 
 class Topology:

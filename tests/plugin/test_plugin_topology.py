@@ -154,6 +154,23 @@ def test_sockets_talk_without_asking_for_neighbours(
         assert [len(at_dut.packets()), len(at_peer.packets())] == [1, 1]
 
 
+@pytest.mark.requires("ipv6")
+def test_ipv6_addresses_are_in_use_at_once() -> None:
+    """The kernel gets to it in its own time; without waiting for that, one round in ten fails."""
+    for _ in range(40):
+        with Topology() as topology:
+            wire = topology.wire()
+            wire.addresses("fd00::1/64", "fd00::2/64")
+            with (
+                wire.dut.run(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM) as server,
+                wire.peer.run(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM) as client,
+            ):
+                server.settimeout(5)
+                server.bind(("fd00::1", 5000))
+                client.sendto(b"ping", server.getsockname())
+                assert server.recv(64) == b"ping"
+
+
 def test_addresses_of_two_versions_are_refused(wire: Wire) -> None:
     with pytest.raises(TopologyError, match="different IP versions"):
         wire.addresses("10.0.0.1/24", "fd00::2/64")
