@@ -65,14 +65,15 @@ def bpffs() -> Path:
 def _passing_mounts() -> bool:
     """Whether mounts made here end with this mount namespace: it is not the one of process 1.
 
-    Where that may not be seen: ip-netns(8) mounts a sysfs named after the namespace over /sys, and makes every mount
-    a slave.
+    Then they have no mount id in common. Where that may not be seen: ip-netns(8) mounts a sysfs named after the
+    namespace over /sys, and makes every mount a slave.
     """
     try:
-        here = Path("/proc/thread-self/ns/mnt").readlink()
-        return here != Path("/proc/1/ns/mnt").readlink()
+        first = {mounted.number for mounted in _mounts("1")}
     except OSError:
-        pass
+        first = set()
+    if first:
+        return not any(mounted.number in first for mounted in _mounts("thread-self"))
     for mounted in _mounts("thread-self"):
         if mounted.path == "/sys" and mounted.kind == "sysfs":
             if (Path("/run/netns") / mounted.source).exists():
@@ -95,6 +96,7 @@ def _on_host(path: Path) -> bool:
 
 
 class _Mount(NamedTuple):
+    number: str
     device: str
     path: str
     slave: bool
@@ -109,7 +111,7 @@ def _mounts(process: str) -> Iterator[_Mount]:
             fields, _, rest = line.partition(" - ")
             words, (kind, source, *_) = fields.split(" "), rest.split(" ")
             slave = any(word.startswith("master:") for word in words[6:])
-            yield _Mount(words[2], words[4], slave, kind, source)
+            yield _Mount(words[0], words[2], words[4], slave, kind, source)
 
 
 def listed(directory: Path) -> list[Path]:

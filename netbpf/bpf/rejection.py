@@ -5,20 +5,19 @@ import re
 from pathlib import Path
 
 from netbpf._sys.bpf import ProgLoad
-from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.capabilities import Capability, missing, permission_error
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.linker import Image
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import ProgFlag
 from netbpf.errors import (
-    CodeLine,
     KernelError,
     NetbpfError,
     NotSupportedError,
     ObjectError,
-    RejectedCode,
     VerifierError,
 )
+from netbpf.explain.model import CodeLine, RejectedCode
 from netbpf.text import escape
 
 _STATISTICS = re.compile(
@@ -29,6 +28,11 @@ _STATE = re.compile(
     r"^(\d+: \(|from \d+|R\d+[_=(]|\s*$|func#|arg#|Live regs|-- BEGIN|-- END|Global function|Func#|Validating|\d+: R)"
 )
 
+# What the verifier forbids only without CAP_PERFMON (kernel/bpf/verifier.c, env->allow_ptr_leaks).
+_POINTERS = re.compile(
+    r"pointer \S+ pointer prohibited|pointer (comparison|arithmetic) prohibited|prohibited for !root"
+    r"|leaks addr|partial copy of pointer"
+)
 
 # Rejections (entries of netbpf.explain) that come about where the kernel did not take the object's types.
 _NEED_TYPES = frozenset({"types-missing", "lock-missing", "timer-misuse", "function-argument"})
@@ -79,6 +83,10 @@ def explain(
     ``types_refused`` is why the kernel did not take the object's BTF, "" where it did.
     """
     words = reason(log)
+    if _POINTERS.search(words) and missing(Capability.PERFMON):
+        return permission_error(
+            f"load {name}, which computes with pointers ({escape(words)})", Capability.PERFMON
+        )
     if words:
         source = last_source(log)
         at = f" (at {escape(source)})" if source else ""
@@ -103,7 +111,7 @@ def explain(
             f"this kernel does not load {name} with xdp.frags (Linux 5.18 does)"
         )
     cause = KernelError("BPF_PROG_LOAD", number)
-    if number in (errno.ENOMEM, errno.EAGAIN, errno.EINTR):
+    if number in (errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE):
         return NetbpfError(f"cannot load {name}: {cause.message}")
     return VerifierError(f"the kernel refuses {name}: {cause.message}", log=log, errno=number)
 

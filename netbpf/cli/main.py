@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -29,8 +30,36 @@ COMMANDS = {
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class ClosedPipeError(Exception):
+    """The reader of the output has gone. Not an OSError, for which click would end the process with exit code 1."""
+
+
+@contextmanager
+def _pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise ClosedPipeError from None
+
+
 class Commands(click.Group):
     """A group that knows its commands' help without importing them."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse; ``--help`` is printed here."""
+        with _pipe():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _pipe():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
@@ -88,6 +117,8 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code (table in ``errors.py``)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
+    code = 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the locale cannot write is shown escaped, instead of ending everything.
@@ -95,16 +126,28 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _end_orderly()
     try:
         code = _run(arguments)
-        if sys.stdout is not None:  # `>&-`
-            sys.stdout.flush()
-    except BrokenPipeError:
+        sys.stdout.flush()
+    except (BrokenPipeError, ClosedPipeError):
         # The reader (`| head`) has what it wanted.
         _discard_output()
         code = 128 + signal.SIGPIPE
     except OSError as error:
         _discard_output()
-        code = _fail(False, ExitCode.OTHER, "OSError", f"cannot write: {error.strerror}", None)
+        code = code or _fail(
+            False, ExitCode.OTHER, "OSError", f"cannot write: {error.strerror}", None
+        )
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Put /dev/null where a standard stream is closed (``>&-``), or the next file opened would be in its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    # None is what Python makes of a stream that was closed.
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _end_orderly() -> None:
@@ -149,7 +192,9 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _fail(json, ExitCode.OTHER, "OSError", *_system_words(error))
+        with suppress(OSError):  # it may be the output that failed
+            _fail(json, ExitCode.OTHER, "OSError", *_system_words(error))
+        return ExitCode.OTHER
     except (KeyboardInterrupt, click.Abort):
         click.echo("netbpf: interrupted", err=True)
         return 128 + signal.SIGINT

@@ -68,6 +68,8 @@ class Lab:
         self.topology.wire(self.namespace, self.namespace, names=("v0", "v1"), up=False)
         self.topology.wire(self.namespace, self.namespace, names=("v2", "v3"), up=False)
 
+    command = (sys.executable, "-m", "netbpf")
+
     @property
     def path(self) -> str:
         """The namespace for other processes."""
@@ -99,7 +101,7 @@ class Lab:
     ) -> "subprocess.CompletedProcess[str]":
         """The command line in a fresh process, behind the words ``before``, in the lab's namespace or another."""
         return subprocess.run(
-            [*before, sys.executable, "-m", "netbpf", *words, *self._netns(netns)],
+            [*before, *self.command, *words, *self._netns(netns)],
             text=True, capture_output=True, check=False, cwd=ROOT,
             env={**os.environ, "NETBPF_STATE_DIR": str(self.state), **(env or {})}, **options,
         )  # fmt: skip

@@ -1,12 +1,11 @@
 """Records are input like any other: whatever lies there, no traceback, and the kernel's truth is shown."""
 
-import errno
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -178,11 +177,21 @@ def of_nobody(path: Path) -> None:
     os.chown(path, 65534, 65534)
 
 
+def a_link(path: Path) -> None:
+    path.with_name("elsewhere").mkdir()
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def of_everybody(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
 BAD_PLACES: dict[str, Callable[[Path], object]] = {
-    "a link": lambda path: (path.with_name("t").mkdir(), path.symlink_to(path.with_name("t"))),
+    "a link": a_link,
     "not a directory": lambda path: path.write_text(""),
     "belongs to user 65534": of_nobody,
-    "others could write": lambda path: (path.mkdir(), path.chmod(0o777)),
+    "others could write": of_everybody,
 }
 
 
@@ -210,12 +219,14 @@ def test_a_state_directory_of_others(
     assert lab.status() == []
 
 
-def filler_grows(filler: "IO[bytes]") -> bool:
+def fill(path: Path) -> None:
+    """Until nothing fits any more."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     try:
-        return filler.write(bytes(4096)) > 0
-    except OSError as error:
-        assert error.errno == errno.ENOSPC
-        return False
+        while os.statvfs(path).f_bfree:
+            os.write(fd, bytes(4096))
+    finally:
+        os.close(fd)
 
 
 def test_a_full_disk(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,9 +238,7 @@ def test_a_full_disk(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("NETBPF_STATE_DIR", str(small))
         lab.state = small
         api.attach("xdp", "v0", "builtin:xdp_globals", mode="skb", netns=lab.namespace).close()
-        with (small / "filler").open("wb", buffering=0) as filler:
-            while filler_grows(filler):
-                pass
+        fill(small / "filler")
         done = lab.cli("attach", "xdp", "v2", "builtin:xdp_count", "--mode", "skb")
         assert done.returncode == 1
         assert "No space left on device" in done.stderr
