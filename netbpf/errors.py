@@ -23,9 +23,11 @@ Messages name the object, say why, and leave what to do next to ``hint``.
 
 import errno as _errno
 import os
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+
+TYPE_CHECKING = False  # as typing has it, without importing typing
+if TYPE_CHECKING:
+    from netbpf.explain.model import RejectedCode
 
 
 class ExitCode(IntEnum):
@@ -79,29 +81,6 @@ class CompileError(ObjectError):
         self.output = output
 
 
-class CodeLine(NamedTuple):
-    """The code from instruction ``at`` on comes from this line; ``line`` counts from 1, 0 is none in particular."""
-
-    at: int
-    file: str
-    line: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedCode:
-    """What is known of a program that was rejected, by the index of its instructions.
-
-    ``program`` is its name and ``kind`` "xdp", "tc" or ""; ``lines`` are sorted and empty without BTF; ``functions``
-    are (first instruction, name).
-    """
-
-    program: str = ""
-    kind: str = ""
-    lines: tuple[CodeLine, ...] = ()
-    functions: tuple[tuple[int, str], ...] = ()
-
-
 class VerifierError(NetbpfError):
     """The kernel's verifier rejected a program; ``log`` is its whole log, ``errno`` what BPF_PROG_LOAD gave.
 
@@ -117,7 +96,7 @@ class VerifierError(NetbpfError):
         log: str = "",
         hint: str | None = None,
         errno: int = 0,
-        code: RejectedCode | None = None,
+        code: "RejectedCode | None" = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.log = log

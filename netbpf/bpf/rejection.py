@@ -17,6 +17,7 @@ from netbpf.errors import (
     ObjectError,
     VerifierError,
 )
+from netbpf.explain import explain_log
 from netbpf.explain.model import CodeLine, RejectedCode
 from netbpf.text import escape
 
@@ -134,8 +135,6 @@ def taught(
     error: VerifierError, name: str, code: RejectedCode, *, types_refused: bool
 ) -> VerifierError:
     """The error with the plain reason in place of the verifier's words, where there is one; ``name`` as above."""
-    from netbpf.explain import explain_log  # 60 regular expressions that only a rejection needs
-
     found = explain_log(error.log or error.message, code)
     message, hint = error.message, error.hint
     if found.known:

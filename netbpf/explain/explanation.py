@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from netbpf.errors import RejectedCode, VerifierError
 from netbpf.explain import values
 from netbpf.explain.catalogue import ENTRIES, Case
 from netbpf.explain.catalogue.entry import Facts
 from netbpf.explain.log import STATISTICS, parse
-from netbpf.explain.model import Explanation, Trace
+from netbpf.explain.model import Explanation, RejectedCode, Trace
 from netbpf.explain.source import excerpt, place_of
 from netbpf.explain.story import MOVES_PACKET, Origin
 
@@ -17,14 +16,9 @@ _TAIL = 1 << 16  # characters that hold them
 UNKNOWN = "netbpf has no explanation for this one; the verifier's own words are all there is"
 
 
-def explain(error: VerifierError) -> Explanation:
-    """The explanation of an error: see ``explain_log``."""
-    return explain_log(error.log or error.message, error.code)
-
-
-def explain_log(log: str, code: RejectedCode | None = None) -> Explanation:
-    """What a verifier log comes to, for a program whose lines and functions are in ``code`` (None: not known)."""
-    case = Case(parse(log), code or RejectedCode())
+def explained(log: str, code: RejectedCode) -> Explanation:
+    """See ``netbpf.explain.explain_log``."""
+    case = Case(parse(log), code)
     for entry in ENTRIES:
         facts = entry.match(case)
         if facts is not None:

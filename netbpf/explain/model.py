@@ -1,7 +1,30 @@
-"""An explanation as data; the command line and JSON show the same."""
+"""A rejected program and its explanation as data; the command line and JSON show the same."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
+
+
+class CodeLine(NamedTuple):
+    """The code from instruction ``at`` on comes from this line; ``line`` counts from 1, 0 is none in particular."""
+
+    at: int
+    file: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedCode:
+    """What is known of a program that was rejected, by the index of its instructions.
+
+    ``program`` is its name and ``kind`` "xdp", "tc" or ""; ``lines`` are sorted and empty without BTF; ``functions``
+    are (first instruction, name).
+    """
+
+    program: str = ""
+    kind: str = ""
+    lines: tuple[CodeLine, ...] = ()
+    functions: tuple[tuple[int, str], ...] = ()
 
 
 class Place(NamedTuple):

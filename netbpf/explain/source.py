@@ -5,9 +5,8 @@ import stat
 from bisect import bisect_right
 from pathlib import Path
 
-from netbpf.errors import CodeLine, RejectedCode
 from netbpf.explain.log import Log, Step
-from netbpf.explain.model import Excerpt, Place
+from netbpf.explain.model import CodeLine, Excerpt, Place, RejectedCode
 
 BEFORE, AFTER = 3, 2  # neighbours that are shown
 _LARGEST = 8 << 20  # bytes of a source that is worth reading

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+from netbpf.bpf import rejection
 from netbpf.bpf.loader import load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
-from netbpf.errors import CodeLine, RejectedCode, VerifierError
+from netbpf.errors import VerifierError
+from netbpf.explain.model import CodeLine, RejectedCode
 from tests.support.compiling import CLANGS
 
 SOURCES = Path(__file__).parent / "sources"
@@ -95,7 +98,9 @@ def refusal_without_perfmon(path: Path, hook: Hook, capabilities: tuple[str, ...
 
 
 def _child(path: str, hook: str) -> None:
-    error = refusal(Path(path), Hook(hook))
+    # The loader blames the missing capability alone; here the reason is wanted.
+    with mock.patch.object(rejection, "missing", return_value=()):
+        error = refusal(Path(path), Hook(hook))
     code = error.code or RejectedCode()
     told = [code.program, code.kind, code.lines, code.functions]
     sys.stdout.write(json.dumps([error.message, error.hint, error.log, told]))

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from netbpf.errors import CodeLine, RejectedCode, VerifierError
+from netbpf.errors import VerifierError
 from netbpf.explain import explain, explain_log, log
 from netbpf.explain.catalogue import ENTRIES
+from netbpf.explain.model import CodeLine, RejectedCode
 from netbpf.explain.values import words
 from tests.explain.rejecting import ALL
 

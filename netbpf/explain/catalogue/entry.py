@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
-from netbpf.errors import RejectedCode
 from netbpf.explain import story, values
 from netbpf.explain.log import Log, Step
+from netbpf.explain.model import RejectedCode
 from netbpf.explain.source import function_of
 
 ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
