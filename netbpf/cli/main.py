@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextlib import suppress
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NoReturn
