@@ -24,7 +24,6 @@ from netbpf.stats.model import Counter, Entry, HookStats, MapValues, Run, Variab
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 
 Decode = Callable[[Buffer], Value]
-_DATA_SUFFIXES = (".bss", ".data", ".rodata", ".kconfig")
 
 
 class OpenMap:
@@ -55,7 +54,8 @@ class OpenMap:
         return self.section is not None or (
             self.info.type == MapType.ARRAY
             and self.info.max_entries == 1
-            and self.info.name.endswith(_DATA_SUFFIXES)
+            # C names hold no dot: only loaders make one, from the name of a section (.rodata.str1.1 too).
+            and "." in self.info.name
         )
 
     def variable_names(self) -> list[str]:
