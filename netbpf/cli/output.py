@@ -30,7 +30,13 @@ def console() -> "Console":
     """
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, emoji=False, markup=False, width=_WIDE)
+    class Quiet(Console):
+        """Leaves a closed pipe to ``main``, where rich would end the process with exit code 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - called while BrokenPipeError is handled
+
+    return Quiet(highlight=False, soft_wrap=True, emoji=False, markup=False, width=_WIDE)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> "Table":

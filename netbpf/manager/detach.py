@@ -202,9 +202,10 @@ class _Detaching:
                 f"program {request.prog_id} is not attached{on}",
                 hint="netbpf status shows what runs where",
             )
-        kinds = " or ".join(dict.fromkeys(hook.value.split("/")[0] for hook in request.hooks))
+        words = [hook.value.partition("/")[0].upper() for hook in request.hooks]
+        kinds = " or ".join(dict.fromkeys(words))
         raise NotAttachedError(
-            f"no {kinds.upper()} program is attached{on}",
+            f"no {kinds} program is attached{on}",
             hint="netbpf status shows what runs where",
         )
 

@@ -73,7 +73,8 @@ def opened(netns: str | Namespace | None) -> Iterator[Namespace]:
     if isinstance(netns, Namespace):
         yield netns
         return
-    with Namespace.open(netns) if netns else Namespace.current() as namespace:
+    # An empty name is an error, not the current namespace: it comes from a shell's empty variable.
+    with Namespace.current() if netns is None else Namespace.open(netns) as namespace:
         yield namespace
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from netns_fixtures.residue import Snapshot
 from netns_fixtures.topology import Topology
 from tests.cli.lab import Lab
 
@@ -28,7 +29,15 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def lab(leak_check: None, topology: Topology, tmp_path: Path, private: Path) -> Iterator[Lab]:
+def own_leaks() -> Iterator[None]:
+    """This process keeps no descriptor, thread or child. What the machine has is not asked: others use it too."""
+    before = Snapshot.take(machine=False)
+    yield
+    assert not before.leaks()
+
+
+@pytest.fixture
+def lab(own_leaks: None, topology: Topology, tmp_path: Path, private: Path) -> Iterator[Lab]:
     """A namespace with one wire (dut0 - peer0), and netbpf in it. Nothing may be left afterwards."""
     made = Lab(topology, tmp_path)
     yield made

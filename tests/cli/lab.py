@@ -4,14 +4,15 @@ import contextlib
 import io
 import json
 import os
-import signal
+import select
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netbpf.bpf.ids import program_ids
 from netbpf.cli.main import main
 from netbpf.net.netns import Namespace
 from netns_fixtures.topology import End, Topology, Wire
@@ -149,12 +150,17 @@ class Lab:
     # --- the end ---
 
     def clean_up(self) -> None:
-        """Everything off, pins and their file system included."""
+        """Everything off, pins and their file system included; the kernel frees what was loaded."""
+        loaded = {one["program"]["id"] for one in self.hooks() if one["managed"]}
         self("detach", "--all", "--ignore-missing")
         own = Path(os.environ["NETBPF_STATE_DIR"]) / "bpffs"
         if own.is_mount():
             assert not list(own.glob("netbpf/*/*")), "a pin was left behind"
             subprocess.run(["umount", own], check=True)
+        patience = time.monotonic() + 10
+        while left := loaded & set(program_ids()):  # freed after an RCU grace period
+            assert time.monotonic() < patience, f"still in the kernel: programs {left}"
+            select.select([], [], [], 0.005)
 
 
 def udp(
@@ -180,17 +186,3 @@ def arp(end: End) -> bytes:
     made = head.ljust(60, b"\0")
     end.send(made)
     return made
-
-
-@contextlib.contextmanager
-def interrupted(process: subprocess.Popen[str], after: str) -> Iterator[list[str]]:
-    """Read a command's lines until one contains ``after``, then press Ctrl-C; the lines up to there."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if after in line:
-            break
-    process.send_signal(signal.SIGINT)
-    yield lines
-    process.wait(10)

@@ -54,6 +54,7 @@ def test_no_packet_goes_by_unfiltered(lab: Lab, way: str) -> None:
         with traffic(lab.wire.peer) as sent:
             for number in range(1, ROUNDS):
                 lab("attach", kind, "dut0", path, "--replace", "--set", f"generation={number}")
+                assert arrived.packets() == []
         arrived.expect_none()
         assert sent[0] > ROUNDS
         # The same eyes see what a program that passes lets through.

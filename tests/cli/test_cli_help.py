@@ -1,0 +1,75 @@
+"""``--help``: short, complete, and quick."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from netbpf.cli.main import COMMANDS
+from tests.cli.lab import ROOT, run_cli
+
+OPTIONS = {
+    "attach": "--program --mode --ingress --egress --set --replace --link --atomic --pref --pin-maps -I -D "
+    "--frontend --netns --json --lock-timeout native skb hw auto builtin:NAME",
+    "detach": "--ingress --egress --all --force --ignore-missing --id --netns --json --lock-timeout",
+    "status": "--all-netns --netns --json",
+    "stats": "--watch --count --all --netns --json",
+    "get": "--hook --netns --json",
+    "set": "--hook --netns --json",
+    "compile": "--output -I -D --frontend --clang --json bcc",
+}
+
+
+def test_every_command_is_covered_here() -> None:
+    assert set(OPTIONS) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run_cli(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: netbpf {command} ")
+    words = set(re.findall(r"[\w:.-]+", done.out))
+    assert set(OPTIONS[command].split()) <= words
+    assert all(len(line) <= 100 for line in done.lines)
+    assert run_cli(command, "-h").out == done.out
+    # Every option says what it is for.
+    for line in done.out.partition("Options:")[2].splitlines():
+        assert not re.fullmatch(r"  -[\w, -]+", line.rstrip()) or len(line) > 30, line
+
+
+def test_the_overview() -> None:
+    done = run_cli("--help")
+    assert done.code == 0
+    for command, (_, text) in COMMANDS.items():
+        assert re.search(rf"^  {command} +{re.escape(text)}$", done.out, re.MULTILINE)
+    bare = run_cli()
+    assert (bare.code, bare.out) == (2, "")
+    assert bare.err == done.out
+
+
+def test_the_version() -> None:
+    from netbpf import __version__
+
+    assert run_cli("--version").out == f"netbpf {__version__}\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "netbpf", "--help"], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & {
+        "rich",
+        "pyroute2",
+        "scapy",
+        "ctypes",
+        "asyncio",
+        "json",
+        "netbpf.api",
+        "netbpf._sys.bpf",
+    }
