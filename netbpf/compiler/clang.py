@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netbpf.bpf.elf import Elf
 from netbpf.compiler.depfile import dependencies
-from netbpf.compiler.headers import missing_header
+from netbpf.compiler.hints import clang_hint
 from netbpf.compiler.process import run
 from netbpf.compiler.result import Compiled, Options
 from netbpf.compiler.strip import strip_debug
@@ -62,7 +62,7 @@ def compile_clang(source: str, options: Options) -> Compiled:
             raise ToolMissingError(f"{clang} was built without the BPF target", hint=INSTALL_CLANG)
         if status or not made.exists():
             raise CompileError(
-                f"{escape(source)} does not compile", output=output, hint=missing_header(output)
+                f"{escape(source)} does not compile", output=output, hint=clang_hint(output)
             )
         headers = dependencies(rules, os.getcwd()) if rules.exists() else None  # noqa: PTH109
         data = strip_debug(made.read_bytes())

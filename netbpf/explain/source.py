@@ -53,7 +53,7 @@ def excerpt(code: RejectedCode, log: Log, index: int) -> Excerpt | None:
 
 
 def _from_file(place: Place) -> tuple[tuple[int, str], ...]:
-    if not place.line or not os.path.isabs(place.file):  # noqa: PTH117
+    if not place.line:
         return ()
     lines = _read(place.file)
     # Another text at that line means another version of the file: its neighbours would mislead.
