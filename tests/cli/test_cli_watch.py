@@ -200,6 +200,31 @@ def test_a_racy_counter_on_two_cpus_is_never_negative(lab: Lab) -> None:
     assert any(rate for rate in found[1:])
 
 
+def test_a_counter_that_goes_back_a_little_shows_zero(lab: Lab) -> None:
+    """What an unlucky CPU does to a racy counter, done by hand: between two rounds it falls from 100 to 97."""
+    lab("attach", "xdp", "dut0", lab.compiled(RACY), "--set", "racy=100")
+    with lab.spawn("stats", "dut0", "--watch", "0.05", "--json") as watching:
+        assert watching.stdout is not None
+
+        def until(value: int) -> list[float]:
+            """The rates up to the first round that shows the value."""
+            found: list[float] = []
+            while True:
+                [hook] = json.loads(watching.stdout.readline())["hooks"]  # type: ignore[union-attr]
+                found += [hook["rates"]["variable/racy"]] if hook["rates"] else []
+                if hook["variables"]["racy"] == value:
+                    return found
+
+        assert not any(until(100))
+        lab("set", "dut0", "racy=97")
+        assert not any(until(97))
+        lab("set", "dut0", "racy=103")
+        *before, last = until(103)
+        assert not any(before)
+        assert last > 0
+        watching.send_signal(signal.SIGINT)
+
+
 def test_a_program_that_is_replaced_is_followed(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     with lab.spawn("stats", "dut0", "--watch", "0.05", "--json") as watching:
