@@ -85,7 +85,7 @@ def _source(found: Explanation) -> list[str]:
         if last and number > last + 1:
             lines.append(f"{_INDENT} ...")
         last = number
-        line = _cut(f"{number or '':>5}  {text}")
+        line = _cut(f"{number or '':>5}  {text}".rstrip())
         lines.append(click.style(f"> {line}", bold=True) if number == place.line else f"  {line}")
     return [*lines, ""]
 
