@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.lab import Hook, Lab, run_cli
+from tests.cli.lab import ROOT, Hook, Lab, run_cli
 
 # The contract that scripts rely on: keys and the types of their values.
 HOOK = {
@@ -288,3 +288,38 @@ def test_looking_changes_nothing(lab: Lab, private: Path) -> None:
     lab("status")
     lab("stats", "dut0")
     assert files == {p: p.stat().st_mtime_ns for p in private.rglob("*") if p.is_file()}
+
+
+NAMED = """
+mount -t tmpfs tmpfs /run/netns || { mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns; }
+ip netns add blue
+ip -n blue link add v0 type veth peer name v1
+"$@" attach xdp v0 builtin:xdp_count --netns blue >/dev/null
+"$@" status --netns blue --json
+"$@" status --all-netns --json
+"$@" attach xdp v0 builtin:xdp_count --netns blue 2>&1 || true
+ip netns delete blue
+"$@" detach --netns blue
+"""
+
+
+@pytest.mark.root
+def test_a_named_namespace(private: Path) -> None:
+    """In a mount namespace with a /run/netns of its own."""
+    done = subprocess.run(
+        ["unshare", "-mn", "sh", "-ec", NAMED, "sh", sys.executable, "-m", "netbpf"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, everything, refused, detached = done.stdout.splitlines()
+    [hook] = json.loads(one)["hooks"]
+    check_contract(hook)
+    assert (hook["netns"], hook["interface"], hook["managed"]) == ("blue", "v0", True)
+    number = hook["program"]["id"]
+    hooks = json.loads(everything)["hooks"]
+    assert [h["netns"] for h in hooks if h["program"]["id"] == number] == ["blue"]
+    assert refused.endswith("netbpf detach xdp v0 --netns blue")
+    assert detached == (
+        f"v0 xdp: xdp_count nothing to detach: network namespace blue is gone (program {number})"
+    )
+    assert not list((private / "hooks").iterdir())
