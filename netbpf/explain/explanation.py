@@ -9,6 +9,7 @@ from netbpf.explain.log import STATISTICS, parse
 from netbpf.explain.model import Explanation, RejectedCode, Trace
 from netbpf.explain.source import excerpt, place_of
 from netbpf.explain.story import MOVES_PACKET, Origin
+from netbpf.explain.story import origins as origins_of
 
 _STEPS = 3  # of the story that are told
 _LINES = 8  # of a log that nobody can explain
@@ -51,6 +52,10 @@ def _trace(case: Case, facts: Facts) -> list[Trace]:
         if len(origins) > 1 and origins[-1].value == "fp0":
             origins.pop()  # every address on the stack begins with r10
         told = [_told(case, register, one) for one in reversed(origins[:_STEPS])]
+        if facts.get("added"):
+            added = int(facts["added"])
+            steps = origins_of(case.log, added, int(facts["added_at"]))[:2]
+            told[-1:-1] = [_told(case, added, one) for one in reversed(steps)]
         if told and facts.get("checked"):
             checked = f"{facts['checked']} bytes" if facts["checked"] != "0" else "nothing"
             told[-1] = told[-1]._replace(

@@ -119,7 +119,17 @@ def test_the_story_of_an_offset(objects: Path) -> None:
     assert story("packet_variable_offset", objects) == [
         "r1 a pointer into the packet 9",
         "r1 a pointer into the packet at byte 14 10",
+        "r2 a number from 0 to 1020 15",
+        "r2 a number from 0 to 60 15",
         "r1 a pointer into the packet at byte 14 plus up to 60; nothing of it compared with data_end 15",
+    ]
+
+
+def test_the_story_of_an_index(objects: Path) -> None:
+    assert story("map_value_variable", objects) == [
+        "r0 a value of map values (16 bytes) 12",
+        "r6 a number of 32 bits, not bounded further 11",
+        "r0 a value of map values (16 bytes) at byte 0 plus up to 4294967295 16",
     ]
 
 

@@ -50,6 +50,14 @@ class Case:
         """How a register got its value, newest first."""
         return story.origins(self.log, register, self.position)
 
+    def added(self, register: int) -> Facts:
+        """The variable that was added to a pointer last, for the story: its register, and at which position."""
+        for one in self.origins(register):
+            found = re.search(r" \+= r(\d+)$", one.step.text) if one.moved else None
+            if found:
+                return {"added": found[1], "added_at": str(one.position)}
+        return {}
+
     def source(self, register: int) -> str:
         """The helper a register's value came from, or ""."""
         found = self.origins(register)

@@ -34,7 +34,9 @@ def _index(case: Case, facts: Facts) -> Facts | None:
     )
     highest = values.integer(fields.get("umax"))
     limit = f"may be as high as {highest}" if 0 < highest < 0xFFFFFFFF else "has no upper limit"
-    return {"index": limit, "size": size or "its", "what": what}
+    return {"index": limit, "size": size or "its", "what": what} | dict(
+        case.added(int(facts["reg"]))
+    )
 
 
 def _outside(case: Case, facts: Facts) -> Facts | None:

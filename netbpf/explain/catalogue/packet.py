@@ -30,7 +30,9 @@ def _unchecked(case: Case, facts: Facts) -> Facts | None:
 
 
 def _variable(case: Case, facts: Facts) -> Facts | None:
-    return _span(case, facts) if int(facts["id"]) and not int(facts["checked"]) else None
+    if not int(facts["id"]) or int(facts["checked"]):
+        return None
+    return _span(case, facts) | dict(case.added(int(facts["reg"])))
 
 
 def _off_by_one(case: Case, facts: Facts) -> Facts | None:

@@ -50,8 +50,8 @@ def case_value(case: Case, register: str, position: int) -> str:
     return story.value_before(case.log, int(register), position)
 
 
-def _kind_of(case: Case, facts: Facts) -> Facts:
-    return {"what": values.words(facts["what"]), "operator": ""} | dict(operand(case))
+def _kind_of(_: Case, facts: Facts) -> Facts:
+    return {"what": facts["value"] or values.words(facts["what"])}
 
 
 def _offset(case: Case, facts: Facts) -> Facts:
