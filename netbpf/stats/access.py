@@ -4,40 +4,20 @@ A name is ``counter``, ``cfg.port``, ``ports[2]``, ``rules[10.0.0.0/8]``, ``rule
 behind the name of a program and a dot, where several programs have it.
 """
 
-import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple, Self
+from typing import Self
 
 from netbpf.bpf.btf.decode import decode_place
-from netbpf.bpf.btf.encode import Encodable, assign, assign_text, encode_text
-from netbpf.bpf.btf.path import Index, Path, Place, locate, parse_assignment
-from netbpf.bpf.btf.types import Btf
+from netbpf.bpf.btf.encode import Encodable
+from netbpf.bpf.btf.path import Index, Path, locate, parse_assignment
 from netbpf.bpf.btf.values import Value
-from netbpf.bpf.map import possible_cpus
-from netbpf.constants import MapFlag, MapType
-from netbpf.errors import (
-    NetbpfError,
-    NotAttachedError,
-    NotSupportedError,
-    ObjectError,
-    UsageError,
-)
+from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError, ObjectError, UsageError
 from netbpf.model import Attachment
-from netbpf.stats.reader import HookReader, OpenMap, map_type, read_map
+from netbpf.stats.found import Found, key_of, types_of
+from netbpf.stats.reader import HookReader, map_type, read_map
+from netbpf.stats.writes import EntryWrite, VariableWrite, plan_entry, plan_variable
 from netbpf.text import did_you_mean, escape
-
-
-class Found(NamedTuple):
-    """What a name leads to: a map of a hook's program, and the path within it.
-
-    For a variable the path begins with its name; for an entry with the key; an empty one is the whole map.
-    """
-
-    reader: HookReader
-    map: OpenMap
-    path: Path
-    variable: bool
 
 
 class Access:
@@ -136,7 +116,7 @@ class Access:
 
         NotSupportedError for frozen data (``.rodata``), UsageError for values that do not fit.
         """
-        planned: list[_VariableWrite | _EntryWrite] = []
+        planned: list[VariableWrite | EntryWrite] = []
         entries: dict[tuple[int, bytes], bytes] = {}
         items = [parse_assignment(one) for one in changes] if not isinstance(changes, Mapping) else [
             (Path.parse(name), value) for name, value in changes.items()
@@ -145,133 +125,27 @@ class Access:
         for path, value in items:
             found = self.find(path)
             if found.variable:
-                planned.append(_plan_variable(found, value, typed))
+                planned.append(plan_variable(found, value, typed))
             else:
                 # Two parts of one entry: the second starts from what the first makes of it.
-                change = _plan_entry(found, value, typed, entries)
+                change = plan_entry(found, value, typed, entries)
                 entries[found.map.info.id, change.key] = change.data
                 planned.append(change)
         for write in planned:
             write.apply()
 
 
-def _types(one: OpenMap) -> tuple[Btf, int]:
-    if one.btf is None or not one.info.btf_value_type_id:
-        raise NotSupportedError(
-            f"{escape(one.name)} has no types (BTF), so its values have no names",
-            hint="compile the program with -g",
-        )
-    return one.btf, one.info.btf_value_type_id
-
-
-# --- variables ---
-
-
-class _VariableWrite(NamedTuple):
-    map: OpenMap
-    place: Place
-    path: Path
-    value: Encodable
-    typed: bool
-
-    def apply(self) -> None:
-        btf, type_id = _types(self.map)
-        size = self.map.info.value_size
-        if not self.map.info.flags & MapFlag.MMAPABLE:
-            data = bytearray(self.map.map.lookup(bytes(4)) or bytes(size))
-            _write(btf, type_id, data, self, "")
-            self.map.map.update(bytes(4), bytes(data))
-            return
-        # Only the variable's own bytes are written: an update of the entry would undo what the program
-        # counts in the other variables meanwhile.
-        length = (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
-        with mmap.mmap(self.map.map.fd.fileno(), length) as memory:
-            data = bytearray(memory[:size])
-            _write(btf, type_id, data, self, "")
-            start, end = self.place.offset, self.place.offset + self.place.size
-            memory[start:end] = bytes(data[start:end])
-
-
-def _write(
-    btf: Btf,
-    type_id: int,
-    data: bytearray,
-    change: "_VariableWrite | _EntryWrite",
-    name: str,
-) -> None:
-    if change.typed:
-        assign_text(btf, type_id, data, change.path, str(change.value), name=name)
-    else:
-        assign(btf, type_id, data, change.path, change.value, name=name)
-
-
 def _read_variable(found: Found) -> Value:
     data = found.map.map.lookup(bytes(4)) or b""
     if not found.path.steps:
         return found.map.value(data)
-    btf, type_id = _types(found.map)
+    btf, type_id = types_of(found.map)
     return decode_place(locate(btf, type_id, found.path, size=len(data)), data)
-
-
-def _plan_variable(found: Found, value: Encodable, typed: bool) -> _VariableWrite:
-    one = found.map
-    name = escape(str(found.path))
-    if one.map.frozen:
-        raise NotSupportedError(
-            f"{name} is in {one.name}, which is frozen since the program was loaded: the verifier relied on its value",
-            hint=f"load it anew: netbpf attach ... --replace --set {name}=VALUE",
-        )
-    btf, type_id = _types(one)
-    place = locate(btf, type_id, found.path, size=one.info.value_size)
-    change = _VariableWrite(one, place, found.path, value, typed)
-    before = bytearray(one.map.lookup(bytes(4)) or bytes(one.info.value_size))
-    _write(btf, type_id, before, change, "")
-    return change
-
-
-# --- map entries ---
-
-
-class _EntryWrite(NamedTuple):
-    map: OpenMap
-    key: bytes
-    path: Path
-    value: Encodable
-    typed: bool
-    data: bytes
-
-    def apply(self) -> None:
-        self.map.map.update(self.key, self.data)
-
-
-def _key(found: Found) -> bytes:
-    one = found.map
-    step = found.path.steps[0]
-    if not isinstance(step, Index):
-        raise UsageError(
-            f"{escape(one.name)} is a map", hint=f"name an entry: {escape(one.name)}[KEY]"
-        )
-    if one.btf is None or not one.info.btf_key_type_id:
-        return _raw(step.text, one.info.key_size, f"the key of {escape(one.name)}")
-    lpm = one.info.type == MapType.LPM_TRIE
-    try:
-        return encode_text(
-            one.btf, one.info.btf_key_type_id, step.text, name=one.info.name, lpm=lpm
-        )
-    except (ObjectError, UsageError) as error:
-        error.message = f"the key of {error.message}"
-        raise
-
-
-def _raw(text: str, size: int, what: str) -> bytes:
-    from netbpf.bpf.btf.raw import encode_raw
-
-    return encode_raw(text, size, name=what)
 
 
 def _read_entry(found: Found) -> Value:
     one = found.map
-    data = one.map.lookup(_key(found))
+    data = one.map.lookup(key_of(found))
     if data is None:
         assert isinstance(found.path.steps[0], Index)
         raise NetbpfError(f"map {escape(one.name)} has no entry {escape(found.path.steps[0].text)}")
@@ -280,7 +154,7 @@ def _read_entry(found: Found) -> Value:
         return one.total(data)
     value = one.total(data)
     if not one.map.per_cpu:
-        btf, type_id = _types(one)
+        btf, type_id = types_of(one)
         return decode_place(locate(btf, type_id, rest, size=len(data), name=one.info.name), data)
     for step in rest.steps:
         if isinstance(value, dict) and str(step) in value:
@@ -295,69 +169,3 @@ def _read_entry(found: Found) -> Value:
         else:
             raise ObjectError(f"{escape(one.name)} has no part {escape(str(rest))}")
     return value
-
-
-def _plan_entry(
-    found: Found, value: Encodable, typed: bool, earlier: Mapping[tuple[int, bytes], bytes]
-) -> _EntryWrite:
-    one = found.map
-    name = escape(one.name)
-    if not found.path.steps:
-        raise UsageError(f"{name} is a map", hint=f"name an entry: {name}[KEY]=VALUE")
-    if one.map.frozen:
-        raise NotSupportedError(f"map {name} is frozen: user space cannot write to it any more")
-    if not one.map.readable or one.info.type in (
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-    ):
-        raise NotSupportedError(f"map {name} takes no values from a command line")
-    key, rest = _key(found), Path(found.path.steps[1:])
-    size = one.info.value_size
-    if one.map.per_cpu:
-        return _plan_per_cpu(found, key, rest, value, typed)
-    data = bytearray(size)
-    if rest.steps:
-        data = bytearray(earlier.get((one.info.id, key)) or one.map.lookup(key) or data)
-    change = _EntryWrite(one, key, rest, value, typed, b"")
-    if one.btf and one.info.btf_value_type_id:
-        _write(one.btf, one.info.btf_value_type_id, data, change, one.info.name)
-    elif rest.steps:
-        _types(one)
-    else:
-        data = bytearray(_raw(str(value), size, f"the value of {name}"))
-    return change._replace(data=bytes(data))
-
-
-def _plan_per_cpu(
-    found: Found, key: bytes, rest: Path, value: Encodable, typed: bool
-) -> _EntryWrite:
-    """A per-CPU entry takes one value per CPU, or 0 for all of them: what should one number for four CPUs mean?"""
-    one, cpus = found.map, possible_cpus()
-    name = escape(one.name)
-    btf, type_id = _types(one)
-    if rest.steps:
-        raise UsageError(
-            f"map {name} keeps a value per CPU; parts of them cannot be written one by one"
-        )
-    if typed:
-        from netbpf.bpf.btf.literal import parse_literal
-
-        value = parse_literal(str(value)) if str(value).startswith("[") else str(value)
-    if value in ("0", 0):
-        values: Sequence[Encodable] = [None] * cpus
-    elif isinstance(value, list | tuple) and len(value) == cpus:
-        values = value
-    else:
-        raise UsageError(
-            f"map {name} keeps a value per CPU, and there are {cpus} CPUs",
-            hint=f"give a list of {cpus} values, or 0 to clear them all",
-        )
-    stride, size = one.map.stride, one.info.value_size
-    out = b""
-    for each in values:
-        data = bytearray(size)
-        if each is not None:
-            assign(btf, type_id, data, Path(), each, name=one.info.name)
-        out += bytes(data).ljust(stride, b"\0")
-    return _EntryWrite(one, key, rest, value, typed, out)

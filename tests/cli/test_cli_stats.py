@@ -290,6 +290,7 @@ def test_every_hook_of_an_interface_in_order(lab: Lab) -> None:
 # --- runs ---
 
 
+@pytest.mark.serial  # another test's --watch makes the kernel count the runs of all programs
 def test_runs_are_unknown_while_nobody_counts_them(lab: Lab) -> None:
     if Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "1":
         pytest.skip("this machine counts runs all the time")

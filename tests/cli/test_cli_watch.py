@@ -126,6 +126,7 @@ def test_json_lines(lab: Lab) -> None:
     assert grown > 0
 
 
+@pytest.mark.serial  # another test's --watch makes the kernel count the runs of all programs
 def test_run_statistics_end_with_the_command(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     lab("stats", "dut0", "--watch", "0.05", "--count", "1")
