@@ -18,16 +18,9 @@ from netbpf.errors import (
     VerifierError,
 )
 from netbpf.explain import explain_log
+from netbpf.explain.log import parse
 from netbpf.explain.model import CodeLine, RejectedCode
 from netbpf.text import escape
-
-_STATISTICS = re.compile(
-    r"^(processed \d+ insns|verification time|stack depth|max_states_per_insn|mark_precise|peak_states)"
-)
-_SOURCE = re.compile(r"^; (?P<text>.*?)(?: @ (?P<file>[^@]*):(?P<line>\d+))?$")
-_STATE = re.compile(
-    r"^(\d+: \(|from \d+|R\d+[_=(]|\s*$|func#|arg#|Live regs|-- BEGIN|-- END|Global function|Func#|Validating|\d+: R)"
-)
 
 # What the verifier forbids only without CAP_PERFMON (kernel/bpf/verifier.c, env->allow_ptr_leaks).
 _POINTERS = re.compile(
@@ -41,39 +34,19 @@ _TAIL = 1 << 16  # characters at the end of a log that say why; logs may have hu
 _MOST_LINES = 3
 
 
-def _ending(log: str) -> list[str]:
-    return log[-_TAIL:].splitlines()
-
-
 def reason(log: str) -> str:
-    """The verifier's own last words on why it gave up, without states and statistics; "" for an empty log."""
-    words: list[str] = []
-    said = False
-    for line in _ending(log):
-        if _STATISTICS.match(line):
-            continue
-        says = not _SOURCE.match(line) and not _STATE.match(line)
-        if says:
-            # Lines that follow each other belong together: "invalid access to packet", then which register.
-            words = [*words, line.strip()] if said else [line.strip()]
-        said = says
-    return "; ".join(words[-_MOST_LINES:])
+    """The verifier's own last words on why it gave up, without states and statistics; "" where it said nothing."""
+    # Lines that follow each other belong together: "invalid access to packet", then which register.
+    return "; ".join(line.strip() for line in parse(log).words[-_MOST_LINES:])
 
 
 def last_source(log: str) -> str:
     """The C line the verifier looked at last, with file and line where the log has them; "" without line info."""
-    for line in reversed(_ending(log)):
-        found = _SOURCE.match(line)
-        if found and found["text"].strip():
-            where = f"{found['file']}:{found['line']}: " if found["file"] else ""
-            return where + found["text"].strip()
-    return ""
-
-
-def tail(log: str, lines: int = 12) -> list[str]:
-    """The last lines before the statistics: what to show when nothing better is known."""
-    kept = [line.rstrip() for line in _ending(log) if line.strip() and not _STATISTICS.match(line)]
-    return kept[-lines:]
+    step = parse(log).last
+    if step is None or step.source is None:
+        return ""
+    file, line, text = step.source
+    return f"{file}:{line}: {text}" if file else text
 
 
 def explain(
