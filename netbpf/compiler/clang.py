@@ -22,28 +22,34 @@ from netbpf.compiler.toolchain import (
 from netbpf.errors import CompileError, ToolMissingError
 from netbpf.text import escape
 
+_VERSION = re.compile(rb"clang version (\d+(?:\.\d+)*)")
 _NO_TARGET = re.compile(
     r"unknown target triple 'bpf|No available targets are compatible with triple|invalid target .*bpf"
 )
 
 
-def _version(clang: Path) -> str:
+def _ask_version(clang: Path) -> str:
+    """What ``clang --version`` says, which takes as long as compiling a small source."""
     status, output = run([str(clang), "--version"], "nothing", str(clang))
-    match = re.search(r"clang version (\d+)(\.\S+)?", output)
+    match = _VERSION.search(output.encode())
     if status or not match:
         raise ToolMissingError(
             f"{clang} is not clang: it answers --version with {escape(output[:80].strip())!r}",
             hint=INSTALL_CLANG,
         )
-    if int(match[1]) < OLDEST:
-        raise ToolMissingError(too_old(clang, int(match[1])), hint=INSTALL_CLANG)
-    return "clang " + re.sub(r"[^\d.].*", "", match[1] + (match[2] or ""))
+    return _checked(clang, match)
+
+
+def _checked(clang: Path, match: re.Match[bytes]) -> str:
+    version = match[1].decode()
+    if int(version.partition(".")[0]) < OLDEST:
+        raise ToolMissingError(too_old(clang, int(version.partition(".")[0])), hint=INSTALL_CLANG)
+    return f"clang {version}"
 
 
 def compile_clang(source: str, options: Options) -> Compiled:
     """Compile one source. Raises CompileError and ToolMissingError."""
     clang = find_clang(options.clang)
-    version = _version(clang)
     with tempfile.TemporaryDirectory(prefix="netbpf-") as directory:
         made, rules = Path(directory, "object.o"), Path(directory, "rules.d")
         command = [
@@ -57,15 +63,20 @@ def compile_clang(source: str, options: Options) -> Compiled:
             "-o",
             str(made),
         ]
-        status, output = run(command, source, version)
+        status, output = run(command, source, str(clang))
         if _NO_TARGET.search(output):
             raise ToolMissingError(f"{clang} was built without the BPF target", hint=INSTALL_CLANG)
         if status or not made.exists():
+            _ask_version(clang)  # something else, or an old one, may be why
             raise CompileError(
                 f"{escape(source)} does not compile", output=output, hint=clang_hint(output)
             )
         headers = dependencies(rules, os.getcwd()) if rules.exists() else None  # noqa: PTH109
-        data = strip_debug(made.read_bytes())
+        raw = made.read_bytes()
+    # The debug information names its producer.
+    named = _VERSION.search(raw)
+    version = _checked(clang, named) if named else _ask_version(clang)
+    data = strip_debug(raw)
     elf = Elf(data, source)
     if elf.section(".BTF") is None and any(one.executable and one.size for one in elf.sections):
         raise CompileError(

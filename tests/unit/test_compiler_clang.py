@@ -341,7 +341,7 @@ def test_a_compiler_that_crashes_is_a_clean_error(here: Path) -> None:
         f'[ "$1" = --version ] && exec {real} --version\necho last words; kill -SEGV $$\n',
     )
     with pytest.raises(
-        CompileError, match=r"clang \S+ was ended by SIGSEGV while compiling prog\.bpf\.c"
+        CompileError, match=r"/clang was ended by SIGSEGV while compiling prog\.bpf\.c$"
     ) as caught:
         compile_source("prog.bpf.c", options=Options(clang=str(wrapper)))
     assert "last words" in caught.value.output
