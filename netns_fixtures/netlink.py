@@ -130,7 +130,7 @@ def is_local(session: Session, address: Address) -> bool:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
             return False
         raise
-    return answer[_RTMSG_TYPE] == _RTN_LOCAL
+    return answer is not None and answer[_RTMSG_TYPE] == _RTN_LOCAL
 
 
 def add_neighbour(session: Session, ifindex: int, address: Address, mac: str) -> None:
