@@ -290,3 +290,16 @@ def test_a_path_that_is_no_source_is_not_waited_for(tmp_path: object) -> None:
         found = explain_log("0: (95) exit\nR0 !read_ok\n", code)
         assert found.excerpt is not None
         assert found.excerpt.lines == ((1, "int x;"),)
+
+
+def test_line_0_is_no_line_and_another_functions_line_is_not_meant() -> None:
+    lines = (
+        CodeLine(0, "a.c", 5, "first();"),
+        CodeLine(1, "a.c", 0, ""),
+        CodeLine(3, "a.c", 0, ""),
+    )
+    code = RejectedCode("prog", "xdp", lines, ((0, "prog"), (3, "other")))
+    found = explain_log("1: (95) exit\nR0 !read_ok\n", code)
+    assert found.excerpt is not None
+    assert (found.excerpt.place.line, found.excerpt.function) == (5, "prog")
+    assert explain_log("3: (95) exit\nR0 !read_ok\n", code).excerpt is None
