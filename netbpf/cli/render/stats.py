@@ -1,18 +1,16 @@
 """What ``netbpf stats`` prints."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from netbpf.bpf.btf.values import format_value
-from netbpf.cli.output import console, print_json, print_table, table
+from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import program_json
 from netbpf.cli.render.ordering import sort_key
 from netbpf.errors import NotAttachedError
 from netbpf.stats.model import Counter, Entry, HookStats, MapValues
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.text import escape
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 TEXT_ENTRIES = 20  # of each map that people see without --all
 ENTRIES = 1000  # of each map that are read without --all
@@ -30,11 +28,10 @@ def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everyt
             "stats", {"hooks": [hook_stats_json(one, everything=everything) for one in found]}
         )
         return
-    out = console()
     for index, one in enumerate(found):
         if index:
-            out.print()
-        _print_hook(out, one, everything=everything)
+            say([Line("")])
+        say(_hook_lines(one, everything=everything))
 
 
 # --- JSON ---
@@ -79,37 +76,37 @@ def _entry_json(entry: Entry, *, everything: bool) -> dict[str, Any]:
 # --- text ---
 
 
-def _print_hook(out: "Console", one: HookStats, *, everything: bool) -> None:
+def _hook_lines(one: HookStats, *, everything: bool) -> Iterator[Line]:
     occupant, program = one.attachment.occupant, one.attachment.program
     head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): "
     head += f"{escape(program.name)}, program {program.id}"
     if one.run and one.run.count:
         head += f", {one.run.count:,} runs, {one.run.time_ns / one.run.count:.0f} ns each"
-    out.print(head, style="bold")
-    _print_counters(out, "verdict", one.verdicts)
-    _print_counters(out, "protocol", one.protocols)
-    _print_variables(out, one)
+    yield Line(head, "bold")
+    yield from _counter_lines("verdict", one.verdicts)
+    yield from _counter_lines("protocol", one.protocols)
+    yield from _variable_lines(one)
     for each in one.maps:
         if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(
             entry.per_cpu for entry in each.entries
         ):
-            _print_map(out, each, None if everything else TEXT_ENTRIES)
+            yield from _map_lines(each, None if everything else TEXT_ENTRIES)
 
 
-def _print_counters(out: "Console", title: str, counters: dict[str, Counter]) -> None:
+def _counter_lines(title: str, counters: dict[str, Counter]) -> list[Line]:
     shown = {name: one for name, one in counters.items() if one.packets}
     if not counters:
-        return
-    made = table(f"  {title}", "packets", "bytes", right=("packets", "bytes"))
+        return []
+    made = Table(f"  {title}", "packets", "bytes", right=("packets", "bytes"))
     for name, one in (shown or {"(none yet)": Counter(0, 0)}).items():
         made.add_row(f"  {name}", f"{one.packets:,}", f"{one.bytes:,}")
-    print_table(made)
+    return made.lines()
 
 
-def _print_variables(out: "Console", one: HookStats) -> None:
+def _variable_lines(one: HookStats) -> list[Line]:
     if not one.variables:
-        return
-    made = table("  variable", "type", "section", "value")
+        return []
+    made = Table("  variable", "type", "section", "value")
     for variable in one.variables:
         made.add_row(
             f"  {escape(variable.name)}",
@@ -117,30 +114,28 @@ def _print_variables(out: "Console", one: HookStats) -> None:
             escape(variable.section) + ("" if variable.writable else " (fixed)"),
             format_value(variable.value),
         )
-    print_table(made)
+    return made.lines()
 
 
-def _print_map(out: "Console", one: MapValues, most: int | None) -> None:
+def _map_lines(one: MapValues, most: int | None) -> Iterator[Line]:
     """At most so many entries, in the order of their keys."""
     name = f"  {escape(one.name)} ({one.type}, map {one.id})"
     if not one.readable:
-        out.print(f"{name}: its entries cannot be listed", style="dim")
+        yield Line(f"{name}: its entries cannot be listed", "dim")
         return
     entries = sorted(one.entries, key=lambda entry: sort_key(entry.key))[:most]
     rest = one.total - len(entries) - one.zeros
     if not one.entries:
-        out.print(
-            f"{name}: " + (f"all {one.zeros:,} entries are zero" if one.zeros else "empty"),
-            style="dim",
-        )
+        what = f"all {one.zeros:,} entries are zero" if one.zeros else "empty"
+        yield Line(f"{name}: {what}", "dim")
         return
-    made = table(name, "value")
+    made = Table(name, "value")
     for entry in entries:
         made.add_row(f"    {format_value(entry.key)}", format_value(entry.value))
         for cpu, part in enumerate(entry.per_cpu):
             made.add_row(f"      cpu {cpu}", format_value(part), style="dim")
-    print_table(made)
+    yield from made.lines()
     more = [f"{rest:,} more of {one.total:,}; --all shows them"] if rest else []
     more += [f"{one.zeros:,} zero entries not shown"] if one.zeros else []
     if more:
-        out.print(f"    ({'; '.join(more)})", style="dim")
+        yield Line(f"    ({'; '.join(more)})", "dim")

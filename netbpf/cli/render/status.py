@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from netbpf.cli.output import print_json, print_table, table
+from netbpf.cli.output import Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
 from netbpf.model import Attachment
 from netbpf.text import escape
@@ -26,10 +26,10 @@ def print_status(
     columns = (["NETNS"] if all_netns else []) + [
         "INTERFACE", "HOOK", "MODE", "PROGRAM", "ID", "TAG", "MANAGER", "SINCE", "OBJECT",
     ]  # fmt: skip
-    made = table(*columns, right=("ID",))
+    made = Table(*columns, right=("ID",))
     for one in found:
         made.add_row(*([escape(one.netns_name or "-")] if all_netns else []), *_cells(one))
-    print_table(made)
+    say(made.lines())
 
 
 def _cells(one: Attachment) -> list[str]:

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from netbpf.cli.output import console, print_json, table
+from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.stats import hook_stats_json
 from netbpf.errors import ExitCode, NetbpfError, NotAttachedError
 from netbpf.model import Attachment
@@ -16,10 +16,6 @@ from netbpf.stats.model import Counter, HookStats
 from netbpf.stats.rates import Rates, counters
 from netbpf.stats.reader import HookReader, RunStatistics
 from netbpf.text import escape
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 Look = Callable[[], list[Attachment]]
 ENTRIES = 64  # of each map that are watched
@@ -132,44 +128,43 @@ def _print_json(rounds: list[Round]) -> None:
 
 
 def _show(stack: ExitStack, rounds: Iterator[int], watch: _Watch, interface: str) -> None:
-    from rich.live import Live
-
-    out = console()
-    if not out.is_terminal:
+    if not sys.stdout.isatty():
         for number in rounds:
             shown = watch.read()
             if number:  # the first reading has no rates yet
-                out.print(_screen(shown, interface))
+                say(_screen(shown, interface))
+                sys.stdout.flush()
         return
-    live = stack.enter_context(Live(console=out, auto_refresh=False, transient=False))
-    for _ in rounds:
-        live.update(_screen(watch.read(), interface), refresh=True)
-
-
-def _screen(rounds: list[Round], interface: str) -> "RenderableType":
-    from rich.console import Group
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.text import Text
 
-    parts: list[RenderableType] = []
+    live = stack.enter_context(Live(console=Console(highlight=False), auto_refresh=False))
+    for _ in rounds:
+        lines = _screen(watch.read(), interface)
+        live.update(Group(*(Text(text, style) for text, style in lines)), refresh=True)
+
+
+def _screen(rounds: list[Round], interface: str) -> list[Line]:
+    lines: list[Line] = []
     if not rounds:
-        parts.append(Text(f"no XDP or TC program on {escape(interface)} any more"))
+        lines.append(Line(f"no XDP or TC program on {escape(interface)} any more"))
     for one in rounds:
         occupant, program = one.found.attachment.occupant, one.found.attachment.program
         runs = one.rates.get("run", 0.0)
         each = f", {one.rates.get('run_ns', 0.0) / runs:.0f} ns each" if runs else ""
         head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): {escape(program.name)}"
-        parts.append(Text(f"{head}, {runs:,.0f} runs/s{each}", style="bold"))
+        lines.append(Line(f"{head}, {runs:,.0f} runs/s{each}", "bold"))
         for title, named in (("verdict", one.found.verdicts), ("protocol", one.found.protocols)):
             if any(counter.packets for counter in named.values()):
-                parts.append(_counters(title, named, one.rates))
-        if others := _others(one):
-            parts.append(others)
-    return Group(*parts)
+                lines += _counters(title, named, one.rates)
+        lines += _others(one)
+    return lines
 
 
-def _counters(title: str, found: dict[str, Counter], rates: dict[str, float]) -> "Table":
+def _counters(title: str, found: dict[str, Counter], rates: dict[str, float]) -> list[Line]:
     columns = ("packets", "packets/s", "bytes", "bytes/s")
-    made = table(f"  {title}", *columns, right=columns)
+    made = Table(f"  {title}", *columns, right=columns)
     for name, one in found.items():
         if one.packets:
             per_second = [rates.get(f"{kind}/{name}", 0.0) for kind in (title, f"{title}-bytes")]
@@ -180,15 +175,15 @@ def _counters(title: str, found: dict[str, Counter], rates: dict[str, float]) ->
                 f"{one.bytes:,}",
                 f"{per_second[1]:,.0f}",
             )
-    return made
+    return made.lines()
 
 
-def _others(one: Round) -> "Table | None":
+def _others(one: Round) -> list[Line]:
     """Variables that are numbers, and whatever else has grown since watching began."""
-    made = table("  counter", "total", "per second", right=("total", "per second"))
+    made = Table("  counter", "total", "per second", right=("total", "per second"))
     for name, value in counters(one.found).items():
         kind, _, shown = name.partition("/")
         number = kind == "variable" and not set(".[") & set(shown)
         if kind in ("variable", "map") and (number or name in one.moved):
             made.add_row(f"  {escape(shown)}", f"{value:,}", f"{one.rates.get(name, 0.0):,.1f}")
-    return made if made.row_count else None
+    return [] if made.empty else made.lines()
