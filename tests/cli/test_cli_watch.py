@@ -126,14 +126,6 @@ def test_json_lines(lab: Lab) -> None:
     assert grown > 0
 
 
-@pytest.mark.serial  # another test's --watch makes the kernel count the runs of all programs
-def test_run_statistics_end_with_the_command(lab: Lab) -> None:
-    lab("attach", "xdp", "dut0", "builtin:xdp_count")
-    lab("stats", "dut0", "--watch", "0.05", "--count", "1")
-    udp(lab.wire.peer, number=4)
-    assert lab("stats", "dut0", "--json").json["hooks"][0]["run"] is None
-
-
 def test_text_has_rates(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", lab.object("kinds"))
     udp(lab.wire.peer, 53, number=4)
