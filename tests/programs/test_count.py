@@ -81,9 +81,12 @@ ODD: Final = {
         *(ipv4(chain([ext(n)], 6, bytes(20)), proto=n) for n in (0, 43, 44, 60, 135)),
         changed(tcp4(), ETHERNET, 0x65), changed(tcp4(), ETHERNET, 0x44), changed(tcp4(), ETHERNET, 0x4F),
         authenticated4()[: ETHERNET + IPV4 + 23], ipv4(chain([auth()] * 9, 6, bytes(20)), proto=AUTH),
+        # What stands in a later fragment is no header, whatever it looks like.
+        ipv4(chain([auth()], 6, bytes(20)), proto=AUTH, frag=5),
     ],
     "ipv6 ipv6/other": [
         extended([ext(DEST_OPTIONS)] * 9), changed(tcp6(), ETHERNET, 0x45), extended([fragment(5)], DEST_OPTIONS, b"x"),
+        extended([fragment(5)], DEST_OPTIONS, chain([ext(DEST_OPTIONS)], 6, bytes(20))),
         extended([ext(DEST_OPTIONS)])[: ETHERNET + IPV6 + 7], extended([ext(DEST_OPTIONS)])[: ETHERNET + IPV6],
         extended([ext(DEST_OPTIONS, 255)])[: ETHERNET + IPV6 + 2047],
     ],
