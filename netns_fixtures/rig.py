@@ -126,9 +126,8 @@ class Rig:
                 capture.check_taken()
 
     def close(self) -> None:
-        """Let go of the programs. The wire is its topology's."""
-        for program in self._programs:
-            program.close()
+        """Let go of the programs together with the wire, which is its topology's."""
+        self.source.adopt(self._programs)
         for capture in (self._through, self._returned):
             if capture is not None:
                 capture.close()

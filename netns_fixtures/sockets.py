@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from netbpf.net.netns import Namespace
 
@@ -93,11 +93,18 @@ def arrivals(sock: socket.socket) -> Arrivals:
     return Arrivals(seen, dropped)
 
 
-def close_all(sockets: Iterable[socket.socket]) -> None:
-    """Close packet sockets, all at the same time.
+class Closable(Protocol):
+    """Whatever can be closed."""
 
-    Closing one waits for an RCU grace period (synchronize_net in packet_release): 12 to 16 ms each. In threads they
-    wait for the same one: ten take 12 ms and not 120 (measured).
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def close_all(sockets: Iterable[Closable]) -> None:
+    """Close packet sockets and programs, all at the same time.
+
+    Closing a packet socket waits for an RCU grace period (synchronize_net in packet_release), 12 to 16 ms each, and so
+    does a TCX link. In threads they wait for the same one: ten take 12 ms and not 120 (measured).
     """
     waiting = [threading.Thread(target=one.close, name="netns-fixtures-close") for one in sockets]
     for thread in waiting:

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -19,7 +19,7 @@ from netns_fixtures import ethtool, netlink
 from netns_fixtures.capture import BUFFER, Capture, Point
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.frames import Packets, to_frames
-from netns_fixtures.sockets import close_all
+from netns_fixtures.sockets import Closable, close_all
 from netns_fixtures.traffic import Sender
 
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ class End:
         """Capture what comes in from now on: on the ``"wire"``, or on the ``"stack"`` behind TC ingress."""
         return Capture(self, point, protocols=protocols, strict=strict, buffer=buffer)
 
-    def adopt(self, made: list[socket.socket]) -> None:
+    def adopt(self, made: Iterable[Closable]) -> None:
         """Close these together with the topology's others."""
         self._topology.hold(*made)
 
@@ -188,7 +188,7 @@ class Topology:
 
     def __init__(self) -> None:
         self._namespaces: list[Namespace] = []
-        self._sockets: list[socket.socket] = []
+        self._held: list[Closable] = []
         self._wires = 0
 
     def namespace(self) -> Namespace:
@@ -235,13 +235,13 @@ class Topology:
                     raise TopologyError(f"{end.ifname} has no carrier though both ends are up")
         return Wire(*ends)
 
-    def hold(self, *made: socket.socket) -> None:
-        """Close these when the topology is closed."""
-        self._sockets += made
+    def hold(self, *made: Closable) -> None:
+        """Close these, all at the same time, when the topology is closed."""
+        self._held += made
 
     def close(self) -> None:
         """Let go of everything. Closing twice is harmless."""
-        made, self._sockets = self._sockets, []
+        made, self._held = self._held, []
         close_all(made)
         namespaces, self._namespaces = self._namespaces, []
         for one in namespaces:

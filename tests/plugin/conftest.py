@@ -13,9 +13,10 @@ Run = Callable[..., pytest.RunResult]
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a test module with the plugin, as another project would: in a process of its own, without our conftest.
 
-    NETBPF_REQUIRE_ALL is what the test sets, not what this run has.
+    NETBPF_REQUIRE_ALL is what the test sets and not what this run has; nor is it a worker of ours.
     """
     monkeypatch.delenv("NETBPF_REQUIRE_ALL", raising=False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
     def run(source: str, *args: str, ini: str = "") -> pytest.RunResult:
         pytester.makepyfile(test_it=source)
