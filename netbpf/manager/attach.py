@@ -134,7 +134,8 @@ class _Attaching:
     def _occupants(self, interfaces: list[Interface]) -> dict[int, list[Occupant]]:
         """What is on the request's hook of each interface: one dump, however many they are."""
         found: dict[int, list[Occupant]] = {}
-        only = interfaces[0].index if len(interfaces) == 1 else None
+        indexes = frozenset(one.index for one in interfaces)
+        only = interfaces[0].index if len(interfaces) == 1 else indexes
         for one in occupants(self.session, only, hooks=(self.request.hook,)):
             found.setdefault(one.interface.index, []).append(one)
         return found

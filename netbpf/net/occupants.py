@@ -16,11 +16,15 @@ _TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 
 
 def occupants(
-    session: Session, ifindex: int | None = None, *, hooks: Container[Hook] = tuple(Hook)
+    session: Session,
+    only: int | frozenset[int] | None = None,
+    *,
+    hooks: Container[Hook] = tuple(Hook),
 ) -> list[Occupant]:
-    """The eBPF programs on XDP, TCX and clsact of one interface, or of all in the session's namespace.
+    """The eBPF programs on XDP, TCX and clsact of interfaces in the session's namespace.
 
-    Only ``hooks`` are looked at. (The kernel lists TCX programs for one hook of one interface at a time.)
+    ``only`` is one ifindex or several, None for all interfaces. Only ``hooks`` are looked at. (The kernel lists TCX
+    programs for one hook of one interface at a time.)
 
     Ordered by ifindex, hook (xdp, tc/ingress, tc/egress) and running order: TCX programs run before those of a
     qdisc. Programs on an ``ingress`` qdisc are shown as clsact, which is the same place in the kernel. An
@@ -28,7 +32,7 @@ def occupants(
 
     Raises PermissionDeniedError without CAP_NET_ADMIN (for TCX), KernelError.
     """
-    present = _present(session, ifindex)
+    present = _present(session, only)
     found: list[Occupant] = []
     if Hook.XDP in hooks and any(one.xdp for one, _ in present):
         found += _on_xdp(present)
@@ -36,7 +40,7 @@ def occupants(
     if not tc_hooks:
         return _ordered(found)
     found += session.namespace.run(_on_tcx, [interface for _, interface in present], tc_hooks)
-    queues = qdiscs(session) if ifindex is None else [qdisc(session, ifindex)]
+    queues = [qdisc(session, only)] if isinstance(only, int) else qdiscs(session)
     interfaces = {interface.index: interface for _, interface in present}
     for queue in queues:
         if queue is not None and queue.ifindex in interfaces:
@@ -44,12 +48,12 @@ def occupants(
     return _ordered(found)
 
 
-def _present(session: Session, ifindex: int | None) -> list[tuple[Device, Interface]]:
-    if ifindex is None:
-        present = devices(session)
-    else:
-        one = device(session, ifindex)
+def _present(session: Session, only: int | frozenset[int] | None) -> list[tuple[Device, Interface]]:
+    if isinstance(only, int):
+        one = device(session, only)
         present = [] if one is None else [one]
+    else:
+        present = devices(session, only)
     inode = session.namespace.inode
     return [(one, Interface(one.name, one.ifindex, inode)) for one in present]
 

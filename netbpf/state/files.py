@@ -97,18 +97,18 @@ def discard(path: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file by rename: a reader, or a crash, sees the old content or the new one. NetbpfError when full."""
-    private_directory(path.parent)
+    if not trusted_directory(path.parent, (os.geteuid(),)):
+        private_directory(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(
-            os.open(
-                temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
-                0o600,
-            ),
-            "wb",
-        ) as file:
-            file.write(content)
+        fd = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        # Unbuffered: one write is all there is.
+        with open(fd, "wb", buffering=0) as file:
+            written = file.write(content)
+        if written != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         temporary.rename(path)
     except OSError as error:
         discard(temporary)

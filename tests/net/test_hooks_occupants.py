@@ -1,7 +1,7 @@
 import errno
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import pytest
 
@@ -103,8 +103,8 @@ def test_an_interface_that_vanishes_is_left_out(
         tc.ensure_clsact(session, interface)
         tc.attach(session, interface, INGRESS, program.fileno(), name="p", priority=1)
 
-    def late(session: Session) -> list[devices.Device]:
-        found = devices.devices(session)
+    def late(session: Session, only: Container[int] | None) -> list[devices.Device]:
+        found = devices.devices(session, only)
         run("ip link delete v0")
         return found
 
