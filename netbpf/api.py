@@ -197,9 +197,7 @@ def detach(
         hooks = tuple(Hook)
     else:
         hooks = (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
-    request = DetachRequest(
-        hooks, interface, everything, force, missing_ok, prog_id, lock_timeout
-    )
+    request = DetachRequest(hooks, interface, everything, force, missing_ok, prog_id, lock_timeout)
     return run(request, netns)
 
 

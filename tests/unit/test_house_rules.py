@@ -162,9 +162,7 @@ def test_a_planted_import_breaks_its_contract(
     result = check(copy, "lint-imports", "--no-logo", "--no-cache")
     kept, _, broken = result.stdout.partition("Broken contracts")
     assert result.returncode != 0
-    assert [row for row in kept.splitlines() if contract in row and " BROKEN" in row], (
-        result.stdout
-    )
+    assert [row for row in kept.splitlines() if contract in row and " BROKEN" in row], result.stdout
     assert module.removesuffix(".py").removesuffix("/__init__").replace("/", ".") in broken
 
 
