@@ -182,6 +182,8 @@ def _write_array(data: bytearray, place: Place, value: object) -> None:
         raise expected(place, value)
     if len(value) > capacity(place):
         raise misfit(place, f"{len(value)} elements are too many")
-    data[place.offset : place.offset + place.size] = bytes(place.size)
+    size = inside.element.size if inside.element else 0
+    rest = place.offset + len(value) * size
+    data[rest : place.offset + place.size] = bytes(place.offset + place.size - rest)
     for index, part in enumerate(value):
         _write(data, element(place, index), part)
