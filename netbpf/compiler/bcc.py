@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from netbpf.compiler.dialect import inner_maps, pinned_table
 from netbpf.compiler.headers import OWN, kernel_tree
 from netbpf.compiler.process import python, run
 from netbpf.compiler.result import Compiled, Options
+from netbpf.compiler.scratch import scratch_directory
 from netbpf.compiler.toolchain import INSTALL_BCC, find_library
 from netbpf.errors import CompileError, ObjectError, PermissionDeniedError, ToolMissingError
 from netbpf.text import escape
@@ -41,7 +41,7 @@ def compile_bcc(source: str, text: str, options: Options) -> Compiled:
         )
     version = "bcc " + (re.sub(r".*\.so\.", "", library.resolve().name) or "0")
     path = str(Path(source).absolute())
-    with tempfile.TemporaryDirectory(prefix="netbpf-") as directory:
+    with scratch_directory() as directory:
         made, rules = Path(directory, "module.json"), Path(directory, "rules.d")
         # Relative directories would be taken from the kernel's tree, where BCC changes to.
         include = [

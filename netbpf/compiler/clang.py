@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from netbpf.bpf.elf import Elf
@@ -10,6 +9,7 @@ from netbpf.compiler.depfile import dependencies
 from netbpf.compiler.hints import clang_hint
 from netbpf.compiler.process import run
 from netbpf.compiler.result import Compiled, Options
+from netbpf.compiler.scratch import scratch_directory
 from netbpf.compiler.strip import strip_debug
 from netbpf.compiler.toolchain import (
     INSTALL_CLANG,
@@ -50,7 +50,7 @@ def _checked(clang: Path, match: re.Match[bytes]) -> str:
 def compile_clang(source: str, options: Options) -> Compiled:
     """Compile one source. Raises CompileError and ToolMissingError."""
     clang = find_clang(options.clang)
-    with tempfile.TemporaryDirectory(prefix="netbpf-") as directory:
+    with scratch_directory() as directory:
         made, rules = Path(directory, "object.o"), Path(directory, "rules.d")
         command = [
             str(clang),

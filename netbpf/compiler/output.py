@@ -1,7 +1,6 @@
 """Where objects go, and writing them so that a reader sees the old file or the new one, never half of one."""
 
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def check_replaceable(path: Path) -> None:
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file beside its place and rename it there; the umask applies. Raises NetbpfError naming the file."""
     check_replaceable(path)
-    temporary = path.with_name(f".netbpf-{secrets.token_hex(8)}")
+    temporary = path.with_name(f".netbpf-{os.urandom(8).hex()}")
     try:
         fd = os.open(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode

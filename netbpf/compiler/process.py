@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from netbpf.errors import CompileError, ToolMissingError
+from netbpf.manager.undo import uninterrupted
 from netbpf.text import escape
 
 
@@ -19,24 +20,39 @@ def run(
     KeyboardInterrupt leaves here. Raises ToolMissingError where it cannot be started and CompileError where a
     signal ends it.
     """
+    process: subprocess.Popen[bytes] | None = None
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=None if env is None else {**os.environ, **env},
-            check=False,
-        )
+        # Ctrl-C between the fork and the assignment would leave a compiler that nobody knows.
+        with uninterrupted():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else {**os.environ, **env},
+            )
+        raw, _ = process.communicate()
     except OSError as error:
         raise ToolMissingError(f"cannot run {escape(command[0])}: {error.strerror}") from None
-    output = done.stdout.decode(errors="backslashreplace")
-    if done.returncode < 0:
-        name = _signal(-done.returncode)
+    finally:
+        if process is not None:
+            _end(process)
+    output = raw.decode(errors="backslashreplace")
+    if process.returncode < 0:
+        name = _signal(-process.returncode)
         raise CompileError(
             f"{tool} was ended by {name} while compiling {escape(source)}", output=output
         )
-    return done.returncode, output
+    return process.returncode, output
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """See to it that it has ended, and is reaped, however that was."""
+    if process.stdout:
+        process.stdout.close()
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def python() -> str:
