@@ -95,3 +95,19 @@ def test_imports_only_what_is_allowed(case: Case) -> None:
 def test_imports_nothing_heavy(case: Case) -> None:
     modules = loaded(case.code)
     assert not HEAVY & (modules | {name.partition(".")[0] for name in modules})
+
+
+def test_attaching_leaves_pyroute2_whole_for_others() -> None:
+    """Only its message classes are loaded, without the package's own start; who imports it later gets all of it."""
+    code = (
+        "import sys\n"
+        "from netbpf.net import netlink\n"
+        "netlink._xdp_body(3, 1, None)\n"
+        "print('asyncio' in sys.modules)\n"
+        "import pyroute2\n"
+        "print(pyroute2.IPRoute.__name__, pyroute2.NDB.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == ["False", "IPRoute", "NDB"]
