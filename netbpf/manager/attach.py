@@ -8,7 +8,7 @@ from dataclasses import replace
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
-from netbpf.constants import Hook, Mode
+from netbpf.constants import Hook, MapType, Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, UsageError
 from netbpf.manager import mechanism, settings
 from netbpf.manager.mappins import SharedMaps
@@ -57,7 +57,7 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
                 kernel_btf=request.kernel_btf,
             )
         )
-        remarks = source.notes + shared.pin_new(loaded)
+        remarks = source.notes + shared.pin_new(loaded) + _emptied(loaded, request.pin_maps)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             notes = remarks + repair(session)
             attaching = _Attaching(request, source, namespace, session, loaded)
@@ -68,6 +68,18 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
                     with suppress(NetbpfError):
                         repair(session)
             return [replace(results[0], notes=notes + results[0].notes), *results[1:]]
+
+
+def _emptied(loaded: Loaded, pinned: object) -> tuple[str, ...]:
+    """What to say of prog arrays that were filled from the object and that no pin holds."""
+    if pinned:
+        return ()
+    return tuple(
+        f"map {escape(name)}: the kernel empties a prog array once the last process that has it open ends, "
+        "and its tail calls then do nothing"
+        for name, spec in loaded.spec.maps.items()
+        if name in loaded.maps and spec.type == MapType.PROG_ARRAY and spec.slots
+    )
 
 
 class _Attaching:
