@@ -35,12 +35,40 @@ _INTERRUPTED_TRIES = 5
 
 
 @dataclass(slots=True)
+class Prepared:
+    """A program as it would be loaded: its code with maps, types and externs of this kernel in place. Owns the maps.
+
+    The code is good as long as ``maps`` are open.
+    """
+
+    spec: ObjectSpec
+    program_spec: ProgramSpec
+    image: Image
+    maps: dict[str, Map] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let go of the maps."""
+        for one in self.maps.values():
+            one.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
 class Loaded:
-    """A program in the kernel with the maps it uses by their names in the object. Owns all of them."""
+    """A program in the kernel with the maps it uses by their names in the object. Owns all of them.
+
+    ``image`` is its code, with the descriptors of ``maps`` in it.
+    """
 
     spec: ObjectSpec
     program_spec: ProgramSpec
     program: Program
+    image: Image
     maps: dict[str, Map] = field(default_factory=dict)
     siblings: dict[str, Program] = field(default_factory=dict)
 
@@ -82,6 +110,26 @@ def load(
         return loaded
 
 
+def prepare(
+    spec: ObjectSpec,
+    program: ProgramSpec,
+    hook: Hook,
+    *,
+    reuse: Mapping[str, Map] | None = None,
+    kernel_btf: Path | None = None,
+) -> Prepared:
+    """The code of one program and its maps, without loading it: what ``load`` would give to the kernel.
+
+    Arguments and errors are those of ``load``, but for what only the verifier says.
+    """
+    with ExitStack() as undo:
+        loader = _Loader(spec, hook, reuse or {}, kernel_btf, undo)
+        prepared = loader.prepare(program)
+        undo.pop_all()
+        loader.release()
+        return prepared
+
+
 class _Loader:
     def __init__(
         self,
@@ -100,6 +148,7 @@ class _Loader:
         )
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
+        self.images: dict[str, Image] = {}
         self.types_refused = ""
         self.prefix = Path(spec.path).name.split(".")[0]
         self.btf = self._load_btf()
@@ -117,7 +166,12 @@ class _Loader:
                 sys_bpf.prog_bind_map(loaded.fd.fileno(), self.maps[name].fd.fileno())
         self._fill_slots()
         siblings = {name: one for name, one in self.programs.items() if one is not loaded}
-        return Loaded(self.spec, program, loaded, self.maps, siblings)
+        return Loaded(self.spec, program, loaded, self.images[program.name], self.maps, siblings)
+
+    def prepare(self, program: ProgramSpec) -> Prepared:
+        image, _ = self._code(program)
+        self._fill_slots()
+        return Prepared(self.spec, program, image, self.maps)
 
     # --- types ---
 
@@ -195,13 +249,18 @@ class _Loader:
 
     # --- the program ---
 
-    def _program(self, program: ProgramSpec) -> Program:
+    def _code(self, program: ProgramSpec) -> "tuple[Image, list[Resolution]]":
         image = link(self.spec, program.function)
         resolutions = self._relocate(image, program) if image.relocations else []
         if image.externs:
             self._resolve_externs(image, program)
         for ref in image.maps:
             self._patch_map(image, ref.at, self._map(ref.map).fd.fileno(), ref.offset)
+        return image, resolutions
+
+    def _program(self, program: ProgramSpec) -> Program:
+        image, resolutions = self._code(program)
+        self.images[program.name] = image
         try:
             fd = self._load(program, self._request(image, program))
         except VerifierError as error:
