@@ -16,6 +16,7 @@ from netbpf.errors import ObjectError
 from netbpf.text import escape
 
 PIN_NONE, PIN_BY_NAME = 0, 1  # enum libbpf_pin_type
+RINGS = frozenset({MapType.RINGBUF, MapType.USER_RINGBUF})
 
 
 @dataclass(slots=True)
@@ -79,8 +80,22 @@ def collect_maps(elf: Elf, btf: Btf | None) -> dict[str, MapSpec]:
         for spec in found:
             if spec.name in maps:
                 raise elf.fail(f"defines map {escape(spec.name)} twice")
+            _settle(spec)
             maps[spec.name] = spec
     return maps
+
+
+def _settle(spec: MapSpec) -> None:
+    """Give a map that carries events the sizes that the kernel wants, whatever types its definition names.
+
+    Definitions may say by ``__type(value, struct event)`` what the events are (cilium/ebpf makes user-space types
+    of it). For the kernel a ring buffer has neither keys nor values, and a perf event array has descriptors.
+    """
+    for one in (spec, spec.inner):
+        if one and one.type in RINGS:
+            one.key_size = one.value_size = 0
+        elif one and one.type == MapType.PERF_EVENT_ARRAY:
+            one.key_size = one.value_size = 4
 
 
 # --- global data ---

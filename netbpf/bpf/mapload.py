@@ -1,7 +1,6 @@
 """Creating the maps of an object."""
 
 import errno
-import mmap
 import re
 
 from netbpf._sys import bpf as sys_bpf
@@ -10,6 +9,7 @@ from netbpf._sys.fd import Fd
 from netbpf._sys.memlock import without_memlock_limit
 from netbpf.bpf.map import Map, possible_cpus
 from netbpf.bpf.mapdefs import MapSpec
+from netbpf.bpf.mapsizes import entries
 from netbpf.constants import FD_MAPS, MapFlag, MapType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError
 from netbpf.text import escape
@@ -17,7 +17,7 @@ from netbpf.text import escape
 # The kernel takes no BTF for these (their map_check_btf is missing or refuses).
 _NO_BTF = FD_MAPS | {
     MapType.STACK_TRACE, MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP, MapType.SOCKMAP,
-    MapType.SOCKHASH, MapType.QUEUE, MapType.STACK,
+    MapType.SOCKHASH, MapType.QUEUE, MapType.STACK, MapType.RINGBUF, MapType.USER_RINGBUF,
 }  # fmt: skip
 
 _OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
@@ -61,9 +61,9 @@ def create(spec: MapSpec, prefix: str, btf: Fd | None) -> Map:
 def _create(spec: MapSpec, name: str, btf: Fd | None, inner: Map | None) -> Fd:
     with_btf = btf is not None and bool(spec.value_type_id) and spec.type not in _NO_BTF
 
-    def attempt(*, typed: bool, flags: int) -> Fd:
+    def attempt(*, typed: bool, flags: int, size: int = entries(spec)) -> Fd:
         return sys_bpf.map_create(
-            spec.type, spec.key_size, spec.value_size, entries(spec), flags=flags, name=name,
+            spec.type, spec.key_size, spec.value_size, size, flags=flags, name=name,
             inner_map_fd=inner.fd.fileno() if inner else 0, numa_node=spec.numa_node,
             btf_fd=btf.fileno() if typed and btf else 0,
             btf_key_type_id=spec.key_type_id if typed else 0,
@@ -76,6 +76,13 @@ def _create(spec: MapSpec, name: str, btf: Fd | None, inner: Map | None) -> Fd:
         if error.errno == errno.EPERM:
             raise permission_error(f"create map {escape(spec.name)}", Capability.BPF) from None
         first = error
+    if (
+        first.errno == errno.E2BIG
+        and spec.type == MapType.CPUMAP
+        and entries(spec) > possible_cpus()
+    ):
+        # More entries than the kernel is built for (NR_CPUS): those behind the last possible CPU stay empty anyway.
+        return attempt(typed=False, flags=spec.flags, size=possible_cpus())
     # Types are a comfort: a kernel that does not take them may still take the map. So is mmap for variables.
     plain = spec.flags & ~MapFlag.MMAPABLE if spec.is_data else spec.flags
     if with_btf or plain != spec.flags:
@@ -84,16 +91,6 @@ def _create(spec: MapSpec, name: str, btf: Fd | None, inner: Map | None) -> Fd:
         except KernelError as error:
             raise _explain(spec, error) from None
     raise _explain(spec, first) from None
-
-
-def entries(spec: MapSpec) -> int:
-    """How many entries a map gets: what the object says, in a number that the kernel takes."""
-    if spec.type == MapType.PERF_EVENT_ARRAY and spec.max_entries == 0:
-        return possible_cpus()
-    if spec.type in (MapType.RINGBUF, MapType.USER_RINGBUF) and spec.max_entries:
-        # The kernel wants a power of two of whole pages (kernel/bpf/ringbuf.c, ringbuf_map_alloc).
-        return max(mmap.PAGESIZE, 1 << (spec.max_entries - 1).bit_length())
-    return spec.max_entries
 
 
 def _explain(spec: MapSpec, error: KernelError) -> NetbpfError:
@@ -109,12 +106,19 @@ def _explain(spec: MapSpec, error: KernelError) -> NetbpfError:
     )
     if error.errno == errno.EINVAL and spec.max_entries == 0 and spec.type != MapType.RINGBUF:
         return ObjectError(
-            f"map {name} ({kind}) has max_entries 0", hint="give it a size in its definition"
+            f"map {name} ({kind}) has max_entries 0",
+            hint=f"give it a size: --map-size {name}=N, or in its definition",
         )
     if error.errno == errno.E2BIG:
-        return ObjectError(f"map {name} ({kind}) is too large for the kernel: {sizes}")
+        return ObjectError(
+            f"map {name} ({kind}) is too large for the kernel: {sizes}",
+            hint=f"make it smaller: --map-size {name}=N",
+        )
     if error.errno == errno.ENOMEM:
-        return NetbpfError(f"no memory for map {name} ({kind}): {sizes}")
+        return NetbpfError(
+            f"no memory for map {name} ({kind}): {sizes}",
+            hint=f"make it smaller: --map-size {name}=N",
+        )
     if error.errno == errno.EINVAL:
         return ObjectError(
             f"the kernel refuses map {name} ({kind}): {sizes}, flags {spec.flags:#x}"

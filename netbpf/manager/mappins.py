@@ -15,7 +15,7 @@ from netbpf.bpf import pin
 from netbpf.bpf.loader import Loaded
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
-from netbpf.bpf.mapload import entries
+from netbpf.bpf.mapsizes import entries
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import MapFlag, MapType
 from netbpf.errors import ObjectError, UsageError

@@ -1,15 +1,20 @@
-"""Giving an object's global variables their values before it is loaded (``--set``)."""
+"""What a user sets before an object is loaded: values of its global variables (``--set``), sizes of its maps."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from netbpf.bpf.btf.encode import Encodable, assign, assign_text
 from netbpf.bpf.btf.path import Path, parse_assignment
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
+from netbpf.bpf.map import possible_cpus
 from netbpf.bpf.object import ObjectSpec
-from netbpf.errors import ObjectError
+from netbpf.errors import ObjectError, UsageError
 from netbpf.text import did_you_mean, escape
 
 Settings = Sequence[str] | Mapping[str, Encodable]
+MapSizes = Sequence[str] | Mapping[str, int]
+ONE_PER_CPU = "cpus"
+_MOST = (1 << 32) - 1  # max_entries is a __u32
 
 
 def apply(spec: ObjectSpec, settings: Settings) -> tuple[str, ...]:
@@ -32,6 +37,47 @@ def apply(spec: ObjectSpec, settings: Settings) -> tuple[str, ...]:
             assign_text(btf, section.id, _content(spec, section.name), path, typed)
             touched.append(section.name)
     return tuple(dict.fromkeys(touched))
+
+
+def shares(
+    specs: Sequence[ObjectSpec], programs: Sequence[str], settings: Settings
+) -> list[Settings]:
+    """Which of ``settings`` go to which of several objects: to the one that has the variable.
+
+    A name may begin with that of an object's program and a dot. ObjectError for variables that none has,
+    UsageError for those that several have.
+    """
+    if len(specs) == 1:
+        return [settings]
+    found: list[list[tuple[str, Encodable]]] = [[] for _ in specs]
+    typed = not isinstance(settings, Mapping)
+    for text, value in [(one, one) for one in settings] if typed else settings.items():  # type: ignore[attr-defined]
+        number, rest = _owner(specs, programs, text)
+        found[number].append((rest, rest if typed else value))
+    return [
+        [str(value) for _, value in share] if typed else dict(share) for share in found
+    ]
+
+
+def _owner(specs: Sequence[ObjectSpec], programs: Sequence[str], text: str) -> tuple[int, str]:
+    """The number of the object that a setting is for, and the setting without the name of its program."""
+    name = re.split(r"[.\[=]", text, maxsplit=1)[0].strip()
+    owners = [number for number, spec in enumerate(specs) if name in variables(spec)]
+    if len(owners) == 1:
+        return owners[0], text
+    if owners:
+        which = " and ".join(escape(programs[number]) for number in owners)
+        raise UsageError(
+            f"{escape(name)} is a variable of {which}",
+            hint=f"say whose: --set {escape(programs[owners[0]])}.{escape(text)}",
+        )
+    if programs.count(name) == 1 and "." in text:
+        return programs.index(name), text.partition(".")[2]
+    known = [one for spec in specs for one in variables(spec)]
+    raise ObjectError(
+        f"none of the objects has a variable {escape(name)}",
+        hint=did_you_mean(name, known, "their variables are"),
+    )
 
 
 def _content(spec: ObjectSpec, section: str) -> bytearray:
@@ -70,3 +116,51 @@ def _section(spec: ObjectSpec, path: Path) -> tuple[Btf, BtfType]:
         f"{spec.elf.origin} has no variable {escape(name)}",
         hint=did_you_mean(name, known, "its variables are"),
     )
+
+
+def resize(spec: ObjectSpec, sizes: MapSizes) -> None:
+    """Set ``max_entries`` of maps: ``["flows=100000", "cpus=cpus"]`` as typed, or a mapping with numbers.
+
+    ``cpus`` as a number is one entry per possible CPU. For ring buffers the number is bytes.
+    ObjectError for unknown maps (with near names) and global data, UsageError for what is no size.
+    """
+    if isinstance(sizes, Mapping):
+        wanted = {name: _size(str(one), name) for name, one in sizes.items()}
+    else:
+        wanted = {}
+        for text in sizes:
+            name, equals, number = text.partition("=")
+            if not equals or not name:
+                raise UsageError(
+                    f"--map-size {escape(text)!r} is not NAME=N",
+                    hint="such as --map-size flows=65536",
+                )
+            wanted[name] = _size(number, name)
+    for name, entries in wanted.items():
+        found = spec.maps.get(name)
+        if found is None:
+            names = [one.name for one in spec.maps.values() if not one.is_data]
+            raise ObjectError(
+                f"{spec.elf.origin} has no map {escape(name)}",
+                hint=did_you_mean(name, names, "its maps are"),
+            )
+        if found.is_data:
+            raise ObjectError(
+                f"{escape(name)} of {spec.elf.origin} holds its global variables; their size is fixed"
+            )
+        found.max_entries = entries
+
+
+def _size(text: str, name: str) -> int:
+    if text == ONE_PER_CPU:
+        return possible_cpus()
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = 0
+    if not 0 < number <= _MOST:
+        raise UsageError(
+            f"{escape(text)!r} is no size for map {escape(name)}",
+            hint=f"a size is a number from 1 to {_MOST}, or {ONE_PER_CPU!r}: one entry per CPU",
+        )
+    return number
