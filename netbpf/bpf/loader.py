@@ -17,12 +17,13 @@ from netbpf._sys.fd import Fd
 from netbpf.bpf import insn as bpf
 from netbpf.bpf import rejection
 from netbpf.bpf.btf.fixup import for_kernel, for_old_kernel
+from netbpf.bpf.kinds import kind_of
 from netbpf.bpf.linker import Image, link
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapload import create, kernel_name
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.bpf.program import Program
-from netbpf.constants import AttachType, Hook, MapType, ProgFlag, ProgType
+from netbpf.constants import Hook, MapType
 from netbpf.errors import KernelError, NotSupportedError, ObjectError, VerifierError
 from netbpf.text import escape
 
@@ -89,13 +90,13 @@ class Loaded:
 def load(
     spec: ObjectSpec,
     program: ProgramSpec,
-    hook: Hook,
+    hook: Hook | None,
     *,
     reuse: Mapping[str, Map] | None = None,
     extra_maps: tuple[str, ...] = (),
     kernel_btf: Path | None = None,
 ) -> Loaded:
-    """Load one program for a hook, whatever its section is called.
+    """Load one program for a hook, whatever its section is called; for ``None`` as what its section says it is.
 
     ``reuse`` gives live maps to use in place of new ones (they are duplicated, the caller keeps its own);
     ``extra_maps`` are created and bound to the program though its code does not name them; ``kernel_btf`` is the
@@ -134,7 +135,7 @@ class _Loader:
     def __init__(
         self,
         spec: ObjectSpec,
-        hook: Hook,
+        hook: Hook | None,
         reuse: Mapping[str, Map],
         kernel_btf: Path | None,
         undo: ExitStack,
@@ -290,7 +291,7 @@ class _Loader:
 
     def _taught(self, program: ProgramSpec, image: Image, error: VerifierError) -> VerifierError:
         name = f"program {escape(program.name)} of {self.spec.elf.origin}"
-        kind = "xdp" if self.hook is Hook.XDP else "tc"
+        kind = "" if self.hook is None else "xdp" if self.hook is Hook.XDP else "tc"
         code = rejection.code_of(image, self.spec, program.name, kind)
         return rejection.taught(error, name, code, types_refused=bool(self.types_refused))
 
@@ -314,16 +315,14 @@ class _Loader:
     def _request(self, image: Image, program: ProgramSpec) -> sys_bpf.ProgLoad:
         # The kernel wants the records of every function or of none.
         typed = self.btf is not None and all(one.type_id for one in image.functions)
-        declared = program.declared
-        xdp = self.hook is Hook.XDP
+        kind = kind_of(program, self.hook, self.spec.elf.origin)
         return sys_bpf.ProgLoad(
-            prog_type=ProgType.XDP if xdp else ProgType.SCHED_CLS,
+            prog_type=kind.type,
             insns=bytes(image.insns),
             license=self.spec.license,
             name=kernel_name("", program.name),
-            # libbpf sets BPF_XDP for every XDP program; prog arrays compare it since Linux 6.17.
-            expected_attach_type=(declared.attach_type or AttachType.XDP) if xdp else AttachType.NONE,
-            flags=declared.flags & ProgFlag.XDP_HAS_FRAGS if xdp else 0,
+            expected_attach_type=kind.attach_type,
+            flags=kind.flags,
             btf_fd=self.btf.fileno() if typed and self.btf else 0,
             func_info=b"".join(
                 one.at.to_bytes(4, "little") + one.type_id.to_bytes(4, "little") for one in image.functions
@@ -331,6 +330,7 @@ class _Loader:
             line_info=b"".join(
                 b"".join(word.to_bytes(4, "little") for word in line) for line in sorted(image.lines)
             ) if typed else b"",
+            attach_btf_id=kind.attach_btf_id,
         )  # fmt: skip
 
     def _load(self, program: ProgramSpec, request: sys_bpf.ProgLoad) -> Fd:
