@@ -6,6 +6,7 @@
     |- UsageError                    2   the request itself makes no sense
     |- ObjectError                   3   the object, or what was asked of it, is wrong
     |  `- CompileError               3   the source does not compile
+    |- CaptureError                  3   a capture (pcap, pcapng) is none, or holds what cannot be replayed
     |- VerifierError                 4   the kernel's verifier rejected the program
     |- NotSupportedError             5   this kernel, driver or host cannot do it
     |  `- ToolMissingError           5   a program or package netbpf needs is not installed
@@ -51,9 +52,11 @@ class NetbpfError(Exception):
     """Root of all errors netbpf raises on purpose.
 
     ``message`` is one line: what happened, to which object, and why. ``hint`` is what to do next, or None.
+    ``member`` is the member of a chain that it is about, or None.
     """
 
     exit_code = ExitCode.OTHER
+    member: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -79,6 +82,12 @@ class CompileError(ObjectError):
     def __init__(self, message: str, *, output: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.output = output
+
+
+class CaptureError(NetbpfError):
+    """A file is no capture, is damaged from its start, or holds packets of a link type that programs do not run on."""
+
+    exit_code = ExitCode.BAD_OBJECT
 
 
 class VerifierError(NetbpfError):

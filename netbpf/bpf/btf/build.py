@@ -65,6 +65,11 @@ class Builder:
             self._strings += raw + b"\0"
         return self._string_offsets[text]
 
+    def append_strings(self, section: bytes) -> int:
+        """Add a whole string section at once: where it begins; what was at offset n of it is at n from there."""
+        self._strings += section
+        return len(self._strings) - len(section)
+
     def add(
         self,
         kind: Kind,

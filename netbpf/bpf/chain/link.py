@@ -1,0 +1,140 @@
+"""Linking members into one program: dispatcher first, then the functions of members that are called."""
+
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf.bpf import insn as bpf
+from netbpf.bpf.chain.dispatcher import Onward, Step, assemble
+from netbpf.bpf.chain.inline import inlined
+from netbpf.bpf.chain.part import Part
+from netbpf.bpf.chain.types import MemberTypes, Types, records
+from netbpf.bpf.chain.verdicts import layout
+from netbpf.constants import CHAIN_NAME, AttachType, Hook, ProgFlag, ProgType
+
+_TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL (include/uapi/linux/bpf.h)
+# license_is_gpl_compatible() of include/linux/license.h.
+_GPL = frozenset(
+    {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The request to load, without its BTF descriptor, and the chain's types.
+
+    ``starts`` says where code of which member begins, in order of the instructions: (instruction, position, and the
+    instruction of its image); the position is -1 for the dispatcher's own.
+    """
+
+    request: sys_bpf.ProgLoad
+    btf: bytes
+    starts: tuple[tuple[int, int, int], ...]
+
+
+def license_of(parts: Sequence[Part]) -> str:
+    """The license of a chain: GPL-compatible only where every member's is.
+
+    The kernel asks a program's license before it lets it call what is for GPL programs only. A chain is one program;
+    said to be GPL, it would open those functions to members whose authors did not put them under the GPL.
+    """
+    return next((one.spec.license for one in parts if one.spec.license not in _GPL), "GPL")
+
+
+def link(
+    parts: Sequence[Part],
+    hook: Hook,
+    counters_fd: int,
+    *,
+    inline: Collection[int] = (),
+    said: str = "",
+    frags: bool = False,
+    atomic: bool = False,
+    onward: Onward | None = None,
+) -> Linked:
+    """The chain of members in running order; those at the positions ``inline`` are laid into the dispatcher."""
+    return _Linker(parts, hook, said).run(counters_fd, frozenset(inline), frags, atomic, onward)
+
+
+class _Linker:
+    def __init__(self, parts: Sequence[Part], hook: Hook, said: str) -> None:
+        self.parts, self.hook = parts, hook
+        self.types = Types(hook, said)
+        self.code = bytearray()
+        self.funcs = array("I")
+        self.lines = array("I")
+        self.starts: list[tuple[int, int, int]] = [(0, -1, 0)]
+
+    def run(
+        self,
+        counters_fd: int,
+        inline: frozenset[int],
+        frags: bool,
+        atomic: bool,
+        onward: Onward | None,
+    ) -> Linked:
+        laid = {number: inlined(self.parts[number].image.insns) for number in inline}
+        steps = [
+            Step(one.proceed, one.slot, laid.get(number)) for number, one in enumerate(self.parts)
+        ]
+        made = assemble(steps, counters_fd, layout(self.hook), atomic=atomic, onward=onward)
+        self.code = made.code
+        self.funcs.extend((0, self.types.dispatcher(CHAIN_NAME)))
+        self.lines.extend(self.types.own_line(0))
+        for number, (begin, end) in made.places.items():
+            self._lay(number, begin, end)
+        for number, at in made.calls.items():
+            self._append(number, at)
+        xdp = self.hook is Hook.XDP
+        request = sys_bpf.ProgLoad(
+            prog_type=ProgType.XDP if xdp else ProgType.SCHED_CLS,
+            insns=bytes(self.code),
+            license=license_of(self.parts),
+            name=CHAIN_NAME,
+            expected_attach_type=AttachType.XDP if xdp else AttachType.NONE,
+            flags=ProgFlag.XDP_HAS_FRAGS if xdp and frags else 0,
+            func_info=records(self.funcs),
+            line_info=records(self.lines),
+        )
+        return Linked(request, self.types.to_bytes(), tuple(self.starts))
+
+    def _lay(self, number: int, begin: int, end: int) -> None:
+        part = self.parts[number]
+        self.starts += [(begin, number, 0), (end, -1, 0)]
+        self.lines.extend(self.types.lines(part, begin, 0, end - begin))
+        self.lines.extend(self.types.own_line(end))
+        self._local_types(part, begin)
+
+    def _append(self, number: int, at: int) -> None:
+        """The functions of a member behind all that is there; the call at ``at`` goes to the first of them."""
+        part, image = self.parts[number], self.parts[number].image
+        base = len(self.code) // bpf.SIZE
+        bpf.set_imm(self.code, at, base - at - 1)
+        self.code += image.insns
+        self.starts.append((base, number, 0))
+        own = MemberTypes(self.types, part.spec.btf) if part.spec.btf else None
+        placed = sorted(image.functions)
+        ends = [one.at for one in placed[1:]] + [len(image.insns) // bpf.SIZE]
+        for one, end in zip(placed, ends, strict=True):
+            function = one.function
+            if one.at == 0:
+                type_id = self.types.entry(function.name)
+            elif own and one.type_id and not (function.static or function.hidden):
+                type_id = own.function(one.type_id)
+            else:
+                type_id = self.types.static(function.name)
+            self.funcs.extend((base + one.at, type_id))
+            lines = self.types.lines(part, base + one.at, one.at, end)
+            if not lines or lines[0] != base + one.at:
+                self.lines.extend(self.types.own_line(base + one.at))
+            self.lines.extend(lines)
+        self._local_types(part, base)
+
+    def _local_types(self, part: Part, base: int) -> None:
+        """Instructions that name types of the object by id name those of the chain."""
+        own = None
+        for at, relocation in part.image.relocations:
+            if relocation.kind == _TYPE_ID_LOCAL and part.spec.btf:
+                own = own or MemberTypes(self.types, part.spec.btf)
+                bpf.set_imm(self.code, base + at, own.local(relocation.type_id))

@@ -1,0 +1,122 @@
+"""Which members share a program, and which are laid into the dispatcher: by the limits of the kernel's verifier."""
+
+from collections.abc import Sequence
+
+from netbpf._sys.info import map_info
+from netbpf.bpf import insn as bpf
+from netbpf.bpf.chain.dispatcher import TAIL_CALL
+from netbpf.bpf.chain.inline import frame, inlined, instructions
+from netbpf.bpf.chain.part import Part
+from netbpf.errors import NotSupportedError
+
+MAX_MAPS = 64  # of a program: MAX_USED_MAPS, include/linux/bpf.h
+MAX_FUNCTIONS = 256  # of a program: BPF_MAX_SUBPROGS, include/linux/bpf_verifier.h
+MAX_STACK = 512  # bytes of all functions in a row of calls: MAX_BPF_STACK
+MAX_BEFORE_TAIL_CALL = (
+    256  # bytes of the callers of a function that has tail calls (check_max_stack_depth)
+)
+MAX_SEGMENTS = 33  # MAX_TAIL_CALL_CNT, one of which leads from each to the next
+_LAID_IN = 24_000  # instructions of all members that are laid in: jumps reach 32767
+_OWN_MAPS = 2  # the counters, and the array with the next program
+_DISPATCHER = 8  # bytes of stack
+
+
+class Shape:
+    """What is known of a member before the verifier looks at it. Stack is as the code says it, and may be wrong."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        image = part.image
+        self.size = len(image.insns) // bpf.SIZE
+        self.functions = len(image.functions)
+        alone = self.functions == 1
+        self.can_be_laid_in = alone and inlined(image.insns) is not None
+        self.stack = _rows(part) if not alone else rounded(frame(image.insns))
+        self.tail_calls = any(
+            one.code == bpf.CALL and one.src == 0 and one.imm == TAIL_CALL
+            for _, one in instructions(image.insns)
+        )
+
+
+def _rows(part: Part) -> int:
+    """Bytes of stack of a member with functions, as if each called the next: more than there is, seldom much."""
+    placed = sorted(one.at for one in part.image.functions)
+    ends = [*placed[1:], len(part.image.insns) // bpf.SIZE]
+    code = part.image.insns
+    return sum(
+        rounded(frame(code[start * bpf.SIZE : end * bpf.SIZE]))
+        for start, end in zip(placed, ends, strict=True)
+    )
+
+
+def rounded(stack: int) -> int:
+    """Bytes the verifier counts for a function that uses ``stack`` bytes (with JIT, since Linux 6.8; before: 32)."""
+    return max(stack + -stack % 16, 16)
+
+
+def laid_in(shapes: Sequence[Shape]) -> tuple[int, ...] | None:
+    """The positions of the members to lay in; None where these members do not fit together on one stack.
+
+    All that can be, but those with the largest frames: what lies in the dispatcher is there while others are called.
+    """
+    able = [number for number, one in enumerate(shapes) if one.can_be_laid_in]
+    while able and sum(shapes[number].size for number in able) > _LAID_IN:
+        able.pop()
+    for largest in sorted({shapes[number].stack for number in able} | {0}, reverse=True):
+        chosen = tuple(number for number in able if shapes[number].stack <= largest)
+        called = [one for number, one in enumerate(shapes) if number not in set(chosen)]
+        own = rounded(max([shapes[number].stack for number in chosen] + [_DISPATCHER]))
+        deepest = max((one.stack for one in called), default=0)
+        if own + deepest <= MAX_STACK and (
+            own < MAX_BEFORE_TAIL_CALL or not any(one.tail_calls for one in called)
+        ):
+            return chosen
+    return None
+
+
+def segments(parts: Sequence[Part]) -> list[list[Shape]]:
+    """The members in running order, cut where the next would not fit into the same program.
+
+    NotSupportedError for a member that does not fit into any.
+    """
+    shapes = [Shape(one) for one in parts]
+    if _fit(shapes):
+        return [shapes]
+    found: list[list[Shape]] = [[]]
+    for one in shapes:
+        _check_alone(one)
+        if found[-1] and not _fit([*found[-1], one]):
+            found.append([])
+        found[-1].append(one)
+    return found
+
+
+def _fit(shapes: Sequence[Shape]) -> bool:
+    functions = 1 + sum(one.functions for one in shapes)
+    if functions > MAX_FUNCTIONS or maps_of(shapes) + _OWN_MAPS > MAX_MAPS:
+        return False
+    # One member that seems to use too much stack is the verifier's matter.
+    return len(shapes) == 1 or laid_in(shapes) is not None
+
+
+def maps_of(shapes: Sequence[Shape]) -> int:
+    """How many maps members use; one that several share counts once."""
+    fds = {
+        bpf.read(one.part.image.insns, ref.at).imm for one in shapes for ref in one.part.image.maps
+    }
+    if len(fds) + _OWN_MAPS <= MAX_MAPS:
+        return len(fds)
+    return len({map_info(fd).id for fd in fds})
+
+
+def _check_alone(one: Shape) -> None:
+    if maps_of([one]) + _OWN_MAPS > MAX_MAPS:
+        raise NotSupportedError(
+            f"{one.part.shown} uses {maps_of([one])} maps; a member of a chain may use {MAX_MAPS - _OWN_MAPS}",
+            hint="merge maps, or attach it where it runs alone",
+        )
+    if 1 + one.functions > MAX_FUNCTIONS:
+        raise NotSupportedError(
+            f"{one.part.shown} has {one.functions} functions; a member of a chain may have {MAX_FUNCTIONS - 1}",
+            hint="let the compiler inline some of them (static inline, or no __noinline)",
+        )

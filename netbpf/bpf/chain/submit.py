@@ -1,0 +1,75 @@
+"""Giving a linked chain to the kernel."""
+
+import errno
+from dataclasses import dataclass
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.fd import Fd
+from netbpf.bpf import rejection
+from netbpf.bpf.btf.fixup import for_old_kernel
+from netbpf.bpf.chain.link import Linked
+
+# Bytes, of memory that is only taken as the verifier writes; the kernel's limit is UINT_MAX >> 2.
+_LOG_SIZES = (1 << 24, (1 << 30) - 1)
+_INTERRUPTED_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A chain that the kernel did not take: why, and what it was."""
+
+    linked: Linked
+    errno: int
+    log: str
+
+
+def submit(linked: Linked) -> Fd | Rejected:
+    """Load it; PermissionDeniedError without the capabilities."""
+    types = _types(linked.btf)
+    try:
+        request = linked.request._replace(btf_fd=types.fileno()) if types else _untyped(linked)
+        result = _load(linked, request)
+        if isinstance(result, Rejected) and types and rejection.about_types(result.log):
+            # A kernel that does not take what is said of functions and lines may take the code.
+            result = _load(linked, _untyped(linked))
+        return result
+    finally:
+        if types:
+            types.close()
+
+
+def _untyped(linked: Linked) -> sys_bpf.ProgLoad:
+    return linked.request._replace(btf_fd=0, func_info=b"", line_info=b"")
+
+
+def _types(data: bytes) -> Fd | None:
+    fd, number, _ = sys_bpf.btf_load(data)
+    if fd is None and number == errno.EPERM:
+        raise permission_error("load types (BTF)", Capability.BPF)
+    if fd is None:
+        fd, _, _ = sys_bpf.btf_load(for_old_kernel(data))
+    return fd
+
+
+def _load(linked: Linked, request: sys_bpf.ProgLoad) -> Fd | Rejected:
+    fd, number, _ = _attempt(request, 0)
+    log = ""
+    for size in _LOG_SIZES:
+        if fd:
+            return fd
+        fd, number, raw = _attempt(request, size)
+        log = raw.decode(errors="replace")
+        if number != errno.ENOSPC:
+            break
+    return fd or Rejected(linked, number, log)
+
+
+def _attempt(request: sys_bpf.ProgLoad, log_size: int) -> tuple[Fd | None, int, bytes]:
+    # EAGAIN: a signal came in. Ctrl-C raises KeyboardInterrupt before the next round; others go on.
+    result = sys_bpf.prog_load(request, log_size=log_size)
+    for _ in range(_INTERRUPTED_TRIES):
+        if result[1] != errno.EAGAIN:
+            break
+        result = sys_bpf.prog_load(request, log_size=log_size)
+    return result
