@@ -12,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netbpf.api import Attached as Attached
     from netbpf.api import attach as attach
+    from netbpf.api import chain as chain
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
     from netbpf.api import detach as detach
     from netbpf.api import get as get
+    from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
     from netbpf.api import status as status
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from netbpf.model import Occupant as Occupant
     from netbpf.model import ProgramInfo as ProgramInfo
     from netbpf.net.netns import Namespace as Namespace
+    from netbpf.model import Member as Member
+    from netbpf.stats.members import ChainCounts as ChainCounts
     from netbpf.stats.model import Counter as Counter
     from netbpf.stats.model import HookStats as HookStats
 
@@ -38,9 +42,11 @@ _HOMES = {
     "netbpf.api": (
         "Attached",
         "attach",
+        "chain",
         "compile",
         "detach",
         "get",
+        "set_member",
         "set_values",
         "stats",
         "status",
@@ -48,14 +54,15 @@ _HOMES = {
     ),
     "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),
     "netbpf.errors": ("NetbpfError",),
-    "netbpf.model": ("Attachment", "Interface", "Occupant", "ProgramInfo"),
+    "netbpf.model": ("Attachment", "Interface", "Member", "Occupant", "ProgramInfo"),
+    "netbpf.stats.members": ("ChainCounts",),
     "netbpf.net.netns": ("Namespace",),
     "netbpf.stats.model": ("Counter", "HookStats"),
 }
 __all__ = [
-    "Attached", "Attachment", "Counter", "Hook", "HookStats", "Interface", "Mode", "Namespace", "NetbpfError",
-    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "compile", "detach", "get",
-    "set_values", "stats", "status", "watch",
+    "Attached", "Attachment", "ChainCounts", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode", "Namespace", "NetbpfError",
+    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "chain", "compile", "detach",
+    "get", "set_member", "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 
 

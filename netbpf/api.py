@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from netbpf.bpf.btf.encode import Encodable
     from netbpf.bpf.btf.values import Value
     from netbpf.compiler.result import CompileResult, Options
+    from netbpf.manager.autopins import CompanionSet
+    from netbpf.manager.companions import AutoResult
     from netbpf.manager.detach import Detached
     from netbpf.manager.request import AttachResult
-    from netbpf.manager.settings import Settings
+    from netbpf.manager.settings import MapSizes, Settings
     from netbpf.model import Attachment
     from netbpf.net.netns import Namespace
+    from netbpf.stats.members import ChainCounts
     from netbpf.stats.model import HookStats
     from netbpf.stats.reader import HookReader
 
@@ -99,10 +102,19 @@ class Attached:
         from netbpf.manager.detach import detach as run
 
         with self._namespace as namespace:
-            for one in self.attachments:
-                name = one.occupant.interface.name
-                hooks = (one.occupant.hook,)
-                run(DetachRequest(hooks, name, missing_ok=True, prog_id=one.program.id), namespace)
+            for result in self.results:
+                if result.attachment is None:
+                    continue
+                hooks = (result.attachment.occupant.hook,)
+                for one in result.attachment.members:
+                    if one.name in result.added:
+                        run(
+                            DetachRequest(
+                                hooks, result.interface.name, missing_ok=True, member=one.name,
+                                added_at=one.added_at,
+                            ),
+                            namespace,
+                        )  # fmt: skip
         self.results = []
 
     def close(self) -> None:
@@ -116,29 +128,43 @@ class Attached:
         self.detach()
 
 
+def _paths(given: StrPath | Sequence[StrPath]) -> tuple[str, ...]:
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    return tuple(os.fspath(one) for one in several)
+
+
 def attach(
     hook: HookName,
     interfaces: str,
-    object: StrPath,  # noqa: A002 - the field's word
+    object: StrPath | Sequence[StrPath],  # noqa: A002 - the field's word
     *,
     program: str | None = None,
     mode: str | None = None,
     settings: Settings = (),
+    map_sizes: MapSizes = (),
     replace: bool = False,
     link: bool = False,
     atomic: bool = False,
+    name: str | None = None,
     priority: int | None = None,
+    proceed_on: Sequence[str] | None = None,
+    pref: int | None = None,
     pin_maps: StrPath | None = None,
     netns: str | Namespace | None = None,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> Attached:
-    """Attach a program to a hook of one interface, a list (``eth0,eth1``) or a glob (``veth*``).
+    """Attach programs to a hook of one interface, a list (``eth0,eth1``) or a glob (``veth*``).
 
-    ``object`` is an object file, a C source, or ``builtin:NAME``. ``mode`` is native (the default), skb, hw or
+    ``object`` is an object file, a C source, or ``builtin:NAME``, or several of them. Where netbpf runs something
+    already, they join it: each is a member, called ``name`` or after its program, with a ``priority`` (default 50,
+    lower runs first) and the verdicts that hand the packet on (``proceed_on=["pass", "tx"]``; by default pass for
+    XDP, unspec and pipe for TC). ``replace`` swaps netbpf's only program instead. ``pref`` is the priority of a
+    clsact filter, to run beside foreign ones. ``mode`` is native (the default), skb, hw or
     auto, for XDP only. ``settings`` are values of global variables, as typed (``["limit=5"]``) or as Python values
-    (``{"limit": 5}``). ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
+    (``{"limit": 5}``). ``map_sizes`` sets how many entries maps have (``["flows=65536"]`` or ``{"flows": 65536}``).
+    ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
     shared; without it each attach has its own. The program stays attached when the process ends, unless the result
     is used as a context manager.
 
@@ -153,14 +179,18 @@ def attach(
     request = AttachRequest(
         hook=hook_of(hook),
         interfaces=interfaces,
-        object=os.fspath(object),
+        objects=_paths(object),
         program=program,
         mode=mode,
         settings=settings,
+        map_sizes=map_sizes,
         replace=replace,
         link=link,
         atomic=atomic,
+        name=name,
         priority=priority,
+        proceed_on=tuple(proceed_on) if proceed_on is not None else None,
+        pref=pref,
         pin_maps=Path(pin_maps) if pin_maps else None,
         compiler=compiler or Options(),
         kernel_btf=Path(kernel_btf) if kernel_btf else None,
@@ -178,15 +208,16 @@ def detach(
     force: bool = False,
     missing_ok: bool = False,
     prog_id: int | None = None,
+    member: str | None = None,
     netns: str | Namespace | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> list[Detached]:
     """Take programs off their hooks: what netbpf attached, with ``force`` also what others did.
 
-    ``hook`` "tc" means both directions, None all hooks; ``prog_id`` is the kernel's id of the program, where several
-    are on a hook. What is gone with its interface or namespace counts as
-    detached. Raises NotAttachedError (not with ``missing_ok``), NotManagedError, UsageError if more than one is
-    meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
+    ``member`` is the name of one of a chain: the others run on. ``hook`` "tc" means both directions, None all hooks;
+    ``prog_id`` is the kernel's id of the program, where several are on a hook. What is gone with its interface or
+    namespace counts as detached. Raises NotAttachedError (not with ``missing_ok``), NotManagedError, UsageError if
+    more than one is meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
     """
     from netbpf.manager.detach import DetachRequest
     from netbpf.manager.detach import detach as run
@@ -197,7 +228,9 @@ def detach(
         hooks = tuple(Hook)
     else:
         hooks = (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
-    request = DetachRequest(hooks, interface, everything, force, missing_ok, prog_id, lock_timeout)
+    request = DetachRequest(
+        hooks, interface, everything, force, missing_ok, prog_id, member, lock_timeout=lock_timeout
+    )
     return run(request, netns)
 
 
@@ -211,6 +244,44 @@ def status(
     from netbpf.manager.status import status as run
 
     return run(interface, netns=netns, all_netns=all_netns)
+
+
+def chain(
+    interface: str | None = None,
+    hooks: tuple[Hook, ...] = tuple(Hook),
+    *,
+    netns: str | Namespace | None = None,
+) -> list[ChainCounts]:
+    """What netbpf runs on each hook, member by member, with the packets that came to each and its verdicts.
+
+    Raises InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError.
+    """
+    from netbpf.stats.members import read_chains
+
+    found = status(interface, netns=netns)
+    return read_chains([one for one in found if one.occupant.hook in hooks])
+
+
+def set_member(
+    interface: str,
+    member: str,
+    hooks: tuple[Hook, ...] = tuple(Hook),
+    *,
+    priority: int | None = None,
+    proceed_on: Sequence[str] | None = None,
+    netns: str | Namespace | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> Attachment:
+    """Change the place of a member, or the verdicts with which it hands packets on, in one step while it runs.
+
+    Raises NotAttachedError, NotManagedError, UsageError, HookBusyError, InterfaceNotFoundError,
+    PermissionDeniedError, LockTimeoutError.
+    """
+    from netbpf.manager.chain import SetRequest
+    from netbpf.manager.chain import set_member as run
+
+    verdicts = tuple(proceed_on) if proceed_on is not None else None
+    return run(SetRequest(interface, member, hooks, priority, verdicts, lock_timeout), netns)
 
 
 def stats(
@@ -273,3 +344,67 @@ def compile(  # noqa: A001 - the verb users know
 
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     return compile_sources([Path(one) for one in several], output, options or Options())
+
+
+def attach_auto(
+    object: StrPath,  # noqa: A002 - the field's word
+    programs: Sequence[str] = (),
+    *,
+    settings: Settings = (),
+    map_sizes: MapSizes = (),
+    pin_maps: StrPath | None = None,
+    cgroup: StrPath | None = None,
+    netns: str | Namespace | None = None,
+    compiler: Options | None = None,
+    kernel_btf: StrPath | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> AutoResult:
+    """Attach what an object holds for tracepoints, kernel functions, cgroups and the like, as its sections say.
+
+    ``programs`` are function or section names (default: all that can be attached so; those for interfaces are named
+    in the notes). All are attached or none. ``cgroup`` is where cgroup programs go (default: the root of cgroup v2),
+    ``netns`` where those of network namespaces go. They stay when the process ends, until ``detach_auto``.
+
+    Raises ObjectError, CompileError, VerifierError, NotSupportedError where the kernel lacks a hook,
+    PermissionDeniedError, LockTimeoutError, UsageError.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.manager.companions import AutoRequest
+    from netbpf.manager.companions import attach as run
+
+    request = AutoRequest(
+        object=os.fspath(object),
+        programs=tuple(programs),
+        settings=settings,
+        map_sizes=map_sizes,
+        pin_maps=Path(pin_maps) if pin_maps else None,
+        cgroup=Path(cgroup) if cgroup else None,
+        compiler=compiler or Options(),
+        kernel_btf=Path(kernel_btf) if kernel_btf else None,
+        lock_timeout=lock_timeout,
+    )
+    return run(request, netns)
+
+
+def companions() -> list[CompanionSet]:
+    """What ``attach_auto`` attached and is still there, by number. Raises PermissionDeniedError."""
+    from netbpf.manager.autopins import sets
+
+    return sets()
+
+
+def detach_auto(
+    which: str | int | None = None,
+    *,
+    everything: bool = False,
+    missing_ok: bool = False,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> list[CompanionSet]:
+    """Take off what one ``attach_auto`` attached: by its number, its object, or the only one there is.
+
+    Raises NotAttachedError (not with ``missing_ok``), UsageError if more than one is meant and ``everything`` is not.
+    """
+    from netbpf.manager.companions import detach as run
+
+    name = None if which is None else str(which)
+    return run(name, everything=everything, missing_ok=missing_ok, lock_timeout=lock_timeout)

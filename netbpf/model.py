@@ -1,6 +1,6 @@
 """The values that flow between the layers: frozen, without behaviour, without contact to the kernel."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from netbpf.constants import Hook, Mode
 
@@ -57,13 +57,17 @@ class MapInfo:
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """What the kernel says of a bpf_link. ``ifindex`` is 0 once the interface is gone."""
+    """What the kernel says of a bpf_link. ``ifindex`` is 0 once the interface is gone.
+
+    ``gone``: the interface, cgroup or network namespace it was on does not exist any more.
+    """
 
     id: int
     type: int
     prog_id: int
     ifindex: int = 0
     attach_type: int = 0
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,39 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A program that netbpf runs on a hook, alone or in a chain, as it remembers it.
+
+    ``name`` is unique on its hook; ``program`` is the function in the object, ``tag`` the kernel's hash of it loaded
+    alone. Lower ``priority`` runs first, then lower ``order``. ``proceed_on`` are the verdicts, by name, that hand
+    the packet on. ``slot`` is where the dispatcher counts it, ``baseline`` what that counter held by verdict
+    before. ``maps`` are its maps by their name in the object. ``kernel_btf`` is the hash of the kept file of kernel
+    types it was relocated against, "" for the running kernel's. ``previous`` is the object before the last upgrade.
+    """
+
+    name: str
+    program: str
+    tag: str
+    object: ObjectRef
+    priority: int
+    order: int
+    proceed_on: tuple[str, ...]
+    added_at: float
+    maps: tuple[tuple[str, int], ...] = ()
+    slot: int = 0
+    baseline: tuple[tuple[str, int], ...] = ()
+    kernel_btf: str = ""
+    previous: ObjectRef | None = None
+    previous_program: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
-    """A program on a hook, with what netbpf knows of it. ``manager`` is None where nothing shows who put it there."""
+    """A program on a hook, with what netbpf knows of it. ``manager`` is None where nothing shows who put it there.
+
+    ``members`` are the programs netbpf runs there, in order: one, or several behind a dispatcher, which then is
+    ``program``. ``counters`` is the id of the map in which the dispatcher counts, 0 without one.
+    """
 
     occupant: Occupant
     program: ProgramInfo
@@ -114,4 +149,10 @@ class Attachment:
     object: ObjectRef | None = None
     netns_name: str | None = None
     attached_at: float | None = None
-    members: tuple[str, ...] = field(default=())
+    members: tuple[Member, ...] = ()
+    counters: int = 0
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether several programs run on the hook behind netbpf's dispatcher."""
+        return len(self.members) > 1

@@ -35,7 +35,7 @@ def _log_kept(path: Path | None) -> Iterator[None]:
 @click.command("attach", short_help="Attach a program to a hook.")
 @click.argument("kind", metavar="xdp|tc", type=click.Choice(["xdp", "tc"]))
 @click.argument("interface", metavar="IFACE[,IFACE...]")
-@click.argument("source", metavar="OBJECT")
+@click.argument("sources", metavar="OBJECT...", nargs=-1, required=True)
 @click.option(
     "-n",
     "--program",
@@ -56,12 +56,30 @@ def _log_kept(path: Path | None) -> Iterator[None]:
     help="Set a global variable before loading.",
 )
 @click.option(
+    "--map-size",
+    "map_sizes",
+    metavar="MAP=N",
+    multiple=True,
+    help="Make a map with N entries (ring buffers: bytes) instead of what the object says; N may be 'cpus'.",
+)
+@click.option(
     "--replace", is_flag=True, help="Swap netbpf's own program on the hook, without a gap."
 )
 @click.option("--link", is_flag=True, help="Attach by a pinned bpf_link (XDP) or TCX (tc).")
 @click.option("--atomic", is_flag=True, help="Several interfaces: all of them or none.")
 @click.option(
-    "--pref", "--prio", "priority", type=click.IntRange(1, 65535), metavar="N",
+    "--priority", type=click.IntRange(0, 65535), metavar="N",
+    help="Place among netbpf's programs on the hook: lower runs first [default: 50].",
+)  # fmt: skip
+@click.option(
+    "--proceed-on", metavar="VERDICT,...",
+    help="The verdicts that hand the packet to the next program [xdp: pass; tc: unspec,pipe].",
+)  # fmt: skip
+@click.option(
+    "--name", metavar="MEMBER", help="What to call it on the hook [default: its program]."
+)
+@click.option(
+    "--pref", type=click.IntRange(1, 65535), metavar="N",
     help="tc: run beside foreign filters, at this priority (lower runs first).",
 )  # fmt: skip
 @click.option(
@@ -104,15 +122,19 @@ def _log_kept(path: Path | None) -> Iterator[None]:
 def attach_command(
     kind: str,
     interface: str,
-    source: str,
+    sources: tuple[str, ...],
     program: str | None,
     mode: str | None,
     direction: str | None,
     settings: tuple[str, ...],
+    map_sizes: tuple[str, ...],
     replace: bool,
     link: bool,
     atomic: bool,
     priority: int | None,
+    proceed_on: str | None,
+    name: str | None,
+    pref: int | None,
     pin_maps: Path | None,
     include_dirs: tuple[Path, ...],
     defines: tuple[str, ...],
@@ -125,14 +147,16 @@ def attach_command(
     netns: str | None,
     verbose: bool,
 ) -> int:
-    """Attach a program to a hook of one or more interfaces.
+    """Attach programs to a hook of one or more interfaces.
 
-    OBJECT is an object file, a C source (compiled on the fly, BCC's dialect too), or builtin:NAME for a program
-    shipped with netbpf. IFACE may be a list or a quoted glob: eth0,eth1 or 'veth*'; the interfaces then share one
-    loaded program and its maps.
+    Where netbpf runs something already, they join it as members of a chain (see netbpf chain). OBJECT is an object
+    file, a C source (compiled on the fly, BCC's dialect too), or builtin:NAME for a program shipped with netbpf.
+    IFACE may be a list or a quoted glob: eth0,eth1 or 'veth*'; the interfaces then share one loaded program and its
+    maps.
 
     \b
     netbpf attach xdp eth0 prog.o
+    netbpf attach xdp eth0 acl.o count.o --priority 20
     netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
     netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
     """
@@ -146,14 +170,18 @@ def attach_command(
         attached = api.attach(
             hook_of(kind, direction),
             interface,
-            source,
+            sources,
             program=program,
             mode=mode,
             settings=settings,
+            map_sizes=map_sizes,
             replace=replace,
             link=link,
             atomic=atomic,
+            name=name,
             priority=priority,
+            proceed_on=proceed_on.split(",") if proceed_on is not None else None,
+            pref=pref,
             pin_maps=pin_maps,
             netns=netns,
             compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),

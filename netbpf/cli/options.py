@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -48,3 +48,24 @@ def hook_of(kind: str, direction: str | None) -> Hook:
             )
         return Hook.XDP
     return Hook.TC_EGRESS if direction == "egress" else Hook.TC_INGRESS
+
+
+def hooks_of(
+    words: Sequence[str], direction: str | None, most: int
+) -> tuple[tuple[Hook, ...], list[str | None]]:
+    """The hooks of ``[xdp|tc] WORD...``, and the words after it, ``most`` of them, None where there are fewer.
+
+    click.UsageError for more words than that, and for a direction of xdp.
+    """
+    kind, rest = (words[0], words[1:]) if words and words[0] in ("xdp", "tc") else (None, words)
+    if len(rest) > most:
+        raise click.UsageError(f"too many arguments: {' '.join(rest[most:])}")
+    if kind == "xdp" and direction:
+        raise click.UsageError(f"--{direction} is for tc")
+    named = [*rest, *[None] * (most - len(rest))]
+    if kind == "xdp":
+        return (Hook.XDP,), named
+    if direction:
+        return (Hook.TC_EGRESS if direction == "egress" else Hook.TC_INGRESS,), named
+    tc = (Hook.TC_INGRESS, Hook.TC_EGRESS)
+    return (tc if kind == "tc" else (Hook.XDP, *tc)), named

@@ -1,33 +1,31 @@
 """Attaching: load once, then for each interface look, decide, record, attach, verify; undone where a step fails."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from netbpf.bpf.loader import Loaded, load
-from netbpf.bpf.object import ObjectSpec
-from netbpf.bpf.program import Program
-from netbpf.constants import Hook, MapType, Mode
+from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, UsageError
-from netbpf.manager import mechanism, settings
-from netbpf.manager.mappins import SharedMaps
-from netbpf.manager.mechanism import DEFAULT_PRIORITY, Place
+from netbpf.manager import members as on_hook
+from netbpf.manager.build import Builder, Built
+from netbpf.manager.change import Changes
+from netbpf.manager.incoming import Incoming, incoming
+from netbpf.manager.mechanism import DEFAULT_PREF, Place
+from netbpf.manager.members import Members
 from netbpf.manager.repair import repair
 from netbpf.manager.request import AUTO, AttachRequest, AttachResult
-from netbpf.manager.sources import Source, find_source
 from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import Undo, uninterrupted
-from netbpf.manager.words import detach_command, occupant_text, where
-from netbpf.model import Attachment, Interface, ObjectRef, Occupant
+from netbpf.manager.words import detach_command, occupant_text, upgrade_command, where
+from netbpf.model import Attachment, Interface, Occupant
 from netbpf.net import tc
 from netbpf.net.interfaces import expand
-from netbpf.net.netns import Namespace, names
+from netbpf.net.netns import Namespace
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.state.lock import locked
-from netbpf.state.records import Generation, Record
+from netbpf.state.records import Generation
 from netbpf.text import escape
 
 
@@ -37,30 +35,16 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
     A single interface that fails raises its error; of several, each result carries its own, unless the request is
     atomic: then the first error undoes what was done and is raised.
     """
-    source = find_source(request.object, request.compiler)
     with ExitStack() as stack:
         namespace = stack.enter_context(opened(netns))
         session = stack.enter_context(Session(namespace))
         interfaces = expand(session, request.interfaces)
-        spec = ObjectSpec.open(source.path)
-        program = spec.select(request.hook, request.program)
-        touched = settings.apply(spec, request.settings)
         # The verifier may need long: nobody else should have to wait for it, so the lock comes after.
-        shared = stack.enter_context(SharedMaps(request.pin_maps, spec))
-        loaded = stack.enter_context(
-            load(
-                spec,
-                program,
-                request.hook,
-                reuse=shared.maps,
-                extra_maps=touched,
-                kernel_btf=request.kernel_btf,
-            )
-        )
-        remarks = source.notes + shared.pin_new(loaded) + _emptied(loaded, request.pin_maps)
+        coming = [stack.enter_context(one) for one in incoming(request)]
+        remarks = tuple(note for one in coming for note in one.notes)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             notes = remarks + repair(session)
-            attaching = _Attaching(request, source, namespace, session, loaded)
+            attaching = _Attaching(request, session, coming)
             try:
                 results = attaching.run(interfaces, checkpoint)
             finally:
@@ -70,55 +54,29 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
             return [replace(results[0], notes=notes + results[0].notes), *results[1:]]
 
 
-def _emptied(loaded: Loaded, pinned: object) -> tuple[str, ...]:
-    """What to say of prog arrays that were filled from the object and that no pin holds."""
-    if pinned:
-        return ()
-    return tuple(
-        f"map {escape(name)}: the kernel empties a prog array once the last process that has it open ends, "
-        "and its tail calls then do nothing"
-        for name, spec in loaded.spec.maps.items()
-        if name in loaded.maps and spec.type == MapType.PROG_ARRAY and spec.slots
-    )
-
-
 class _Attaching:
     """One request while the lock is held."""
 
-    def __init__(
-        self,
-        request: AttachRequest,
-        source: Source,
-        namespace: Namespace,
-        session: Session,
-        loaded: Loaded,
-    ) -> None:
-        self.request, self.namespace, self.session, self.loaded = (
-            request,
-            namespace,
-            session,
-            loaded,
-        )
-        self.program = loaded.program
-        self.source = source
-        self.object = ObjectRef(source.shown, loaded.spec.sha256)
+    def __init__(self, request: AttachRequest, session: Session, coming: list[Incoming]) -> None:
+        self.request, self.session, self.coming = request, session, coming
         self.known = Records()
-        self.held = ExitStack()
         # Whether an object is kept that nobody needs: for what failed, or for what was there before.
         self.wasteful = True
-        # Inside of `ip netns exec NAME` the namespace has a name too, by which it will be looked for once it is gone.
-        self.netns_name = namespace.name or names().get(namespace.inode)
 
     def run(
         self, interfaces: list[Interface], checkpoint: Callable[[], None]
     ) -> list[AttachResult]:
         """Attach to all of them; ``checkpoint`` lets Ctrl-C through, and everything is undone."""
         one_fails_all = len(interfaces) == 1 or self.request.atomic
-        records.keep_object(self.object.sha256, self.loaded.spec.data)
+        for one in self.coming:
+            one.keep()
         there = self._occupants(interfaces)
-        overwritten = any(self._old_record(one) for one in interfaces)
+        overwritten = any(
+            records.read(one.netns, one.index, self.request.hook) for one in interfaces
+        )
         results: list[AttachResult] = []
-        with ExitStack() as self.held, Undo() as undo_all:
+        with ExitStack() as held, Builder(self.request.hook) as self.builder, Undo() as undo_all:
+            self.changes = Changes(self.session, held)
             undos: dict[int, Undo] = {}
             for interface in interfaces:
                 checkpoint()
@@ -155,11 +113,13 @@ class _Attaching:
     # --- one interface ---
 
     def _one(self, interface: Interface, there: list[Occupant], undo: Undo) -> AttachResult:
-        present = list(described(there, self.known, reached_by(self.namespace)))
+        present = list(described(there, self.known, reached_by(self.session.namespace)))
         managed = [one for one in present if one.managed]
         if managed:
-            return self._replace(managed[0], undo)
+            return self._beside_ours(managed[0], undo)
         notes = self._neighbours(interface, present)
+        members, names = self._named(interface, ())
+        built = self._built(members, None, names)
         refusals: list[str] = []
         for mode in self.request.modes:
             place = Place(
@@ -167,19 +127,48 @@ class _Attaching:
                 self.request.hook,
                 mode,
                 self.request.link,
-                self.request.priority or DEFAULT_PRIORITY,
+                self.request.pref or DEFAULT_PREF,
             )
             try:
                 with Undo(undo) as steps:
-                    self._record(interface, (self._generation(mode),), steps)
-                    mechanism.put(self.session, place, self.program, steps)
+                    made = self.changes.put(place, built, steps)
             except NotSupportedError as error:
                 if mode is self.request.modes[-1]:
                     raise
                 refusals.append(f"{escape(interface.name)}: not in {mode} mode: {error.message}")
                 continue
-            return self._result(place, notes + tuple(refusals))
+            notes += built.notes + tuple(refusals)
+            return AttachResult(interface, made, notes=notes, added=tuple(names))
         raise AssertionError("a request has at least one mode")
+
+    def _built(
+        self, members: Members, current: Generation | None, names: Mapping[str, Incoming]
+    ) -> Built:
+        return self.builder.build(
+            members, current, {name: one.loaded for name, one in names.items()}
+        )
+
+    def _named(
+        self, interface: Interface, there: Members
+    ) -> tuple[Members, Mapping[str, Incoming]]:
+        """The members with those that come, and these by the names they get."""
+        names: dict[str, Incoming] = {}
+        place = where(interface, self.request.hook)
+        for one in self.coming:
+            member = one.member
+            same = on_hook.same_program(there, member)
+            if same and self.request.name is None:
+                command = upgrade_command(interface, self.request.hook, same.name)
+                raise HookBusyError(
+                    f"{place} runs {escape(member.program)} of {escape(member.object.path)} already, "
+                    f"as member {escape(same.name)}",
+                    hint=f"to bring it up to date: {command}; to run it twice, give --name",
+                )
+            if self.request.name is None:
+                member = replace(member, name=on_hook.free_name(there, member.name))
+            there = on_hook.add(there, member, place)
+            names[member.name] = one
+        return there, names
 
     def _neighbours(self, interface: Interface, present: list[Attachment]) -> tuple[str, ...]:
         """Refuse foreign programs where they exclude ours; the others are named aloud."""
@@ -190,7 +179,7 @@ class _Attaching:
             return ()
         same = [one for one in present if one.occupant.mode is request.modes[0]]
         if not request.link:
-            if same and request.priority is None:
+            if same and request.pref is None:
                 raise self._foreign(
                     interface, same[0], "give --pref N to run beside it (lower runs first), or "
                 )
@@ -209,7 +198,7 @@ class _Attaching:
 
     def _refuse_other_filters(self, interface: Interface) -> None:
         """Filters of other kinds (flower, u32 ...) decide about packets as well."""
-        if self.request.priority is not None:
+        if self.request.pref is not None:
             return
         others = [
             one for one in tc.query(self.session, interface, self.request.hook) if not one.prog_id
@@ -228,118 +217,62 @@ class _Attaching:
             hint=f"{choice}take it off: {detach_command(one)}",
         )
 
-    # --- replacing ---
+    # --- where netbpf runs something ---
 
-    def _replace(self, present: Attachment, undo: Undo) -> AttachResult:
+    def _beside_ours(self, present: Attachment, undo: Undo) -> AttachResult:
+        """Add to what runs there, or put the new program in its place."""
         occupant, request = present.occupant, self.request
-        place = Place(occupant.interface, occupant.hook, occupant.mode, bool(occupant.link_id))
-        if not request.replace:
-            raise HookBusyError(
-                f"{where(occupant.interface, occupant.hook)} already runs {occupant_text(present)}",
-                hint=f"swap it with --replace, or take it off: {detach_command(present)}",
-            )
+        place = where(occupant.interface, occupant.hook)
         self._check_same_way(present)
-        old = self._current_generation(occupant)
-        new = self._generation(occupant.mode)
-        # Held until all is done: once off the hook, it would be gone, and could not be put back.
-        before = self.held.enter_context(Program.by_id(occupant.prog_id))
-        self._record(occupant.interface, (old, new), undo)
-        undo.callback(self._swap_back, occupant, before)
-        mechanism.swap(self.session, occupant, self.program)
-        return self._result(place, (), replaced=occupant.prog_id)
+        current = self.known.generation(occupant, present.program)
+        assert current is not None
+        if request.replace:
+            if len(current.members) > 1:
+                raise HookBusyError(
+                    f"{place} runs a chain of {len(current.members)} members; --replace would drop all of them",
+                    hint=f"to renew one: {upgrade_command(occupant.interface, occupant.hook, 'MEMBER')}; "
+                    f"to take off all: {detach_command(present)} --all",
+                )
+            members, names = self._named(occupant.interface, ())
+        else:
+            members, names = self._named(occupant.interface, current.members)
+        built = self._built(members, current, names)
+        made = self.changes.swap(occupant, current, built, undo)
+        replaced = occupant.prog_id if request.replace else None
+        return AttachResult(
+            occupant.interface, made, replaced=replaced, notes=built.notes, added=tuple(names)
+        )
 
     def _check_same_way(self, present: Attachment) -> None:
         """A swap keeps mode and mechanism: nothing else is one step for the kernel."""
         occupant, request = present.occupant, self.request
         hint = f"take it off first: {detach_command(present)}"
+        what = "--replace" if request.replace else "adding to it"
+        if (
+            request.pref is not None
+            and occupant.filter
+            and request.pref != occupant.filter.priority
+        ):
+            raise UsageError(
+                f"{where(occupant.interface, occupant.hook)} runs at --pref {occupant.filter.priority}; "
+                f"{what} cannot change it to {request.pref}",
+                hint=hint,
+            )
         if request.mode not in (None, AUTO) and occupant.mode not in request.modes:
             raise UsageError(
                 f"{where(occupant.interface, occupant.hook)} runs in {occupant.mode} mode; "
-                f"--replace cannot change it to {request.modes[0]} without a gap",
+                f"{what} cannot change it to {request.modes[0]} without a gap",
                 hint=hint,
             )
         if request.link and not occupant.link_id:
             raise UsageError(
                 f"{where(occupant.interface, occupant.hook)} is attached without a link; "
-                "--replace cannot change that without a gap",
+                f"{what} cannot change that without a gap",
                 hint=hint,
             )
 
-    def _current_generation(self, occupant: Occupant) -> Generation:
-        found = self.known.find(occupant)
-        assert found is not None
-        return found[1]
-
-    def _swap_back(self, occupant: Occupant, before: Program) -> None:
-        ours = self.program.info.id
-        there = occupants(self.session, occupant.interface.index)
-        if not any(one.hook is occupant.hook and one.prog_id == ours for one in there):
-            return
-        mechanism.swap(self.session, replace(occupant, prog_id=ours), before)
-
-    # --- records and results ---
-
-    def _generation(self, mode: Mode) -> Generation:
-        info = self.program.info
-        return Generation(info.id, info.tag, info.name, self.object, mode, time.time())
-
-    def _record(
-        self, interface: Interface, generations: tuple[Generation, ...], undo: Undo
-    ) -> None:
-        """Write the record of what may be on the hook from now on; undone to what was there before."""
-        new = self._record_of(interface, generations)
-        old = self._old_record(interface)
-        if old:
-            undo.callback(records.write, old)
-        else:
-            undo.callback(records.remove, new)
-        records.write(new)
-
-    def _old_record(self, interface: Interface) -> Record | None:
-        return records.read(interface.netns, interface.index, self.request.hook)
-
-    def _record_of(self, interface: Interface, generations: tuple[Generation, ...]) -> Record:
-        return Record(
-            interface.netns,
-            interface.index,
-            interface.name,
-            self.request.hook,
-            generations,
-            self.netns_name,
-        )
-
-    def _result(
-        self, place: Place, notes: tuple[str, ...], *, replaced: int | None = None
-    ) -> AttachResult:
-        occupant = Occupant(place.interface, place.hook, place.mode, self.program.info.id)
-        attachment = Attachment(
-            occupant,
-            self.program.info,
-            True,
-            "netbpf",
-            self.object,
-            reached_by(self.namespace),
-            time.time(),
-        )
-        return AttachResult(place.interface, attachment, replaced=replaced, notes=notes)
-
     def _verified(self, result: AttachResult, there: dict[int, list[Occupant]]) -> AttachResult:
-        """The result as the kernel shows it; HookBusyError where it does not."""
         if result.attachment is None:
             return result
-        ours = self.program.info.id
-        seen = [one for one in there.get(result.interface.index, []) if one.prog_id == ours]
-        if not seen:
-            raise HookBusyError(
-                f"{where(result.interface, self.request.hook)} lost {self.program.info.name} the moment it was "
-                "attached: another program took its place, or the interface is gone"
-            )
-        if result.replaced:
-            self._keep_only_new(result.interface, seen[0])
-        return replace(result, attachment=replace(result.attachment, occupant=seen[0]))
-
-    def _keep_only_new(self, interface: Interface, occupant: Occupant) -> None:
-        record = records.read(interface.netns, interface.index, occupant.hook)
-        generation = record.generation(occupant.prog_id) if record else None
-        if record and generation:
-            records.write(record.only(generation))
+        made = self.changes.verified(result.attachment, there.get(result.interface.index, []))
+        return replace(result, attachment=made)

@@ -18,7 +18,7 @@ from netbpf.manager.repair import repair
 from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
-from netbpf.model import Attachment
+from netbpf.model import Attachment, Member
 from netbpf.net.interfaces import resolve
 from netbpf.net.netns import Namespace, name_of
 from netbpf.net.occupants import occupants
@@ -26,7 +26,7 @@ from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.state.records import Record
-from netbpf.text import escape
+from netbpf.text import did_you_mean, escape
 
 TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 
@@ -36,6 +36,7 @@ class DetachRequest:
     """One detach.
 
     ``hooks``, ``interface`` and ``prog_id`` narrow what is meant; ``force`` includes what netbpf did not attach.
+    ``member`` takes one out of what runs there, ``added_at`` only if it was added at that time.
     """
 
     hooks: tuple[Hook, ...] = (Hook.XDP, *TC_HOOKS)
@@ -44,18 +45,24 @@ class DetachRequest:
     force: bool = False
     missing_ok: bool = False
     prog_id: int | None = None
+    member: str | None = None
+    added_at: float | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """What was taken off. ``gone`` says why nothing was left to do: the interface or the namespace is gone."""
+    """What was taken off. ``gone`` says why nothing was left to do: the interface or the namespace is gone.
+
+    ``left`` are the members that still run on the hook.
+    """
 
     interface: str
     hook: Hook
     program: str
     prog_id: int
     gone: str | None = None
+    left: tuple[str, ...] = ()
 
 
 def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list[Detached]:
@@ -103,7 +110,8 @@ def _with_namespace(request: DetachRequest, spec: str) -> list[Detached]:
 
 def _forgotten(record: Record, why: str) -> Detached:
     last = record.generations[-1]
-    return Detached(record.interface, record.hook, last.name, last.prog_id, why)
+    names = ", ".join(one.name for one in last.members)
+    return Detached(record.interface, record.hook, names, last.prog_id, why)
 
 
 class _Detaching:
@@ -131,6 +139,10 @@ class _Detaching:
             if one.occupant.hook in request.hooks and request.prog_id in (None, one.program.id)
         ]
         wanted = found if request.force else [one for one in found if one.managed]
+        if request.member is not None:
+            wanted = [one for one in wanted if self._member(one)]
+            if not wanted and any(one.managed for one in found):
+                return self._no_member([one for one in found if one.managed])
         if not wanted:
             return self._nothing(found, ifindex)
         if len(wanted) > 1 and not request.everything:
@@ -145,6 +157,8 @@ class _Detaching:
                 f"{len(wanted)} attachments are meant: {listed}{more}",
                 hint=f"name one, such as: {command}; or take off all of them with --all",
             )
+        if not request.everything and request.member is None and request.prog_id is None:
+            self._refuse_chain(wanted[0])
         return self._take_all(wanted, checkpoint)
 
     def _take_all(self, wanted: list[Attachment], checkpoint: Callable[[], None]) -> list[Detached]:
@@ -165,9 +179,20 @@ class _Detaching:
 
     def _take(self, one: Attachment) -> Detached:
         occupant = one.occupant
+        member = self._member(one)
+        if member and one.is_chain:
+            from netbpf.manager.rebuild import (
+                take_out,
+            )  # it loads programs: that is not for every detach
+
+            left = take_out(self.session, one, self.known, member)
+            name = occupant.interface.name
+            return Detached(
+                name, occupant.hook, member.name, one.program.id, left=tuple(m.name for m in left)
+            )
         mechanism.take(self.session, occupant)
-        left = occupants(self.session, occupant.interface.index)
-        if any(same.hook is occupant.hook and same.prog_id == occupant.prog_id for same in left):
+        present = occupants(self.session, occupant.interface.index)
+        if any(same.hook is occupant.hook and same.prog_id == occupant.prog_id for same in present):
             raise NetbpfError(
                 f"{where(occupant.interface, occupant.hook)} still runs {occupant_text(one)} after it was taken off",
                 hint="something attaches it again, or it is attached twice: netbpf status",
@@ -175,7 +200,47 @@ class _Detaching:
         found = self.known.find(occupant)
         if found:
             records.remove(found[0])
-        return Detached(occupant.interface.name, occupant.hook, one.program.name, one.program.id)
+        names = [each.name for each in one.members] if one.is_chain else [one.program.name]
+        return Detached(occupant.interface.name, occupant.hook, ", ".join(names), one.program.id)
+
+    # --- members ---
+
+    def _member(self, one: Attachment) -> Member | None:
+        """The member that is meant, if it runs there."""
+        request = self.request
+        return next(
+            (
+                each
+                for each in one.members
+                if each.name == request.member and request.added_at in (None, each.added_at)
+            ),
+            None,
+        )
+
+    def _no_member(self, managed: list[Attachment]) -> list[Detached]:
+        request = self.request
+        if request.missing_ok:
+            return []
+        assert request.member is not None
+        names = [each.name for one in managed for each in one.members]
+        one = managed[0].occupant
+        places = where(one.interface, one.hook) if len(managed) == 1 else "no hook here"
+        raise NotAttachedError(
+            f"{places} {'has no' if len(managed) == 1 else 'has a'} member {escape(request.member)}",
+            hint=did_you_mean(request.member, names, "the members are"),
+        )
+
+    @staticmethod
+    def _refuse_chain(one: Attachment) -> None:
+        """A chain may be several people's: it goes as a whole only if that is said."""
+        if one.is_chain:
+            names = ", ".join(escape(each.name) for each in one.members)
+            raise UsageError(
+                f"{where(one.occupant.interface, one.occupant.hook)} runs a chain of {len(one.members)} "
+                f"members: {names}",
+                hint=f"name one: {detach_command(one)} {escape(one.members[0].name)}; "
+                "or take off all of them with --all",
+            )
 
     # --- nothing to take off ---
 

@@ -24,18 +24,18 @@ from netbpf.net.filters import qdisc
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
 
-DEFAULT_PRIORITY = 50  # as everywhere in the field: libxdp, bpfman
+DEFAULT_PREF = 50  # as everywhere in the field: libxdp, bpfman
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a program goes. ``priority`` is the clsact filter's."""
+    """Where a program goes. ``pref`` is the clsact filter's priority."""
 
     interface: Interface
     hook: Hook
     mode: Mode
     link: bool = False
-    priority: int = DEFAULT_PRIORITY
+    pref: int = DEFAULT_PREF
 
 
 def put(session: Session, place: Place, program: Program, undo: Undo) -> None:
@@ -64,7 +64,7 @@ def _put_filter(session: Session, place: Place, program: Program, undo: Undo) ->
         place.hook,
         program.fd.fileno(),
         name=f"{program.info.name}:[{program.info.id}]",
-        priority=place.priority,
+        priority=place.pref,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook, Mode
 from netbpf.errors import NetbpfError, UsageError
-from netbpf.manager.settings import Settings
+from netbpf.manager.settings import MapSizes, Settings
 from netbpf.model import Attachment, Interface
 from netbpf.state.lock import DEFAULT_TIMEOUT
 
@@ -22,26 +22,43 @@ XDP_MODES = {
 class AttachRequest:
     """One attach. ``interfaces`` are names or globs; ``mode`` one of native, skb, hw, auto (XDP only, default native).
 
-    ``priority`` is the TC filter's, given only to run beside foreign filters. ``pin_maps`` is the directory in a
-    bpffs where maps that ask to be pinned by name are shared.
+    Each of ``objects`` becomes a member of what runs on the hook, called ``name`` or after its program, in the order
+    of ``priority`` (default 50, lower first); ``proceed_on`` are the verdicts that hand the packet on (None: the
+    hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``pin_maps``
+    is the directory in a bpffs where maps that ask to be pinned by name are shared.
     """
 
     hook: Hook
     interfaces: str
-    object: str
+    objects: tuple[str, ...]
     program: str | None = None
     mode: str | None = None
     settings: Settings = ()
+    map_sizes: MapSizes = ()
     replace: bool = False
     link: bool = False
     atomic: bool = False
+    name: str | None = None
     priority: int | None = None
+    proceed_on: tuple[str, ...] | None = None
+    pref: int | None = None
     pin_maps: Path | None = None
     compiler: Options = field(default_factory=Options)
     kernel_btf: Path | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
+        if not self.objects:
+            raise UsageError("nothing to attach", hint="name an object")
+        if len(self.objects) > 1:
+            for given, option in ((self.program, "-n"), (self.name, "--name")):
+                if given is not None:
+                    raise UsageError(
+                        f"{option} is about one object, and there are {len(self.objects)}",
+                        hint="attach them one by one",
+                    )
+            if self.replace:
+                raise UsageError("--replace swaps one program for one other")
         if self.mode is not None and self.hook is not Hook.XDP:
             raise UsageError(
                 "--mode is for xdp; tc programs have no mode", hint="--link chooses TCX over clsact"
@@ -50,7 +67,7 @@ class AttachRequest:
             raise UsageError(
                 f"no XDP mode {self.mode!r}", hint="the modes are native, skb, hw and auto"
             )
-        if self.priority is not None and (self.hook is Hook.XDP or self.link):
+        if self.pref is not None and (self.hook is Hook.XDP or self.link):
             raise UsageError("--pref is the priority of a clsact filter; xdp and --link have none")
 
     @property
@@ -65,10 +82,14 @@ class AttachRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttachResult:
-    """What came of one interface: an attachment, or the error. ``notes`` say aloud what was not plain."""
+    """What came of one interface: an attachment, or the error. ``notes`` say aloud what was not plain.
+
+    ``added`` are the names of the members that came; ``replaced`` is the id of the program that ``--replace`` took off.
+    """
 
     interface: Interface
     attachment: Attachment | None = None
     error: NetbpfError | None = None
     replaced: int | None = None
     notes: tuple[str, ...] = field(default=())
+    added: tuple[str, ...] = ()

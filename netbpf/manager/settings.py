@@ -49,13 +49,37 @@ def shares(
     """
     if len(specs) == 1:
         return [settings]
-    found: list[list[tuple[str, Encodable]]] = [[] for _ in specs]
-    typed = not isinstance(settings, Mapping)
-    for text, value in [(one, one) for one in settings] if typed else settings.items():  # type: ignore[attr-defined]
+    if isinstance(settings, Mapping):
+        values: list[dict[str, Encodable]] = [{} for _ in specs]
+        for name, value in settings.items():
+            number, rest = _owner(specs, programs, name)
+            values[number][rest] = value
+        return list(values)
+    texts: list[list[str]] = [[] for _ in specs]
+    for text in settings:
         number, rest = _owner(specs, programs, text)
-        found[number].append((rest, rest if typed else value))
+        texts[number].append(rest)
+    return list(texts)
+
+
+def shares_of_sizes(specs: Sequence[ObjectSpec], sizes: MapSizes) -> list[MapSizes]:
+    """Which of ``sizes`` go to which of several objects: to all that have a map of the name."""
+    if len(specs) == 1:
+        return [sizes]
+    texts = (
+        [f"{name}={size}" for name, size in sizes.items()] if isinstance(sizes, Mapping) else sizes
+    )
+    for text in texts:
+        name = text.partition("=")[0].strip()
+        if not any(name in spec.maps for spec in specs):
+            raise ObjectError(
+                f"none of the objects has a map {escape(name)}",
+                hint=did_you_mean(
+                    name, (one for spec in specs for one in spec.maps), "their maps are"
+                ),
+            )
     return [
-        [str(value) for _, value in share] if typed else dict(share) for share in found
+        [text for text in texts if text.partition("=")[0].strip() in spec.maps] for spec in specs
     ]
 
 

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from netbpf.bpf.program import Program
+from netbpf.constants import CHAIN_NAME, Mode
 from netbpf.errors import InterfaceNotFoundError, NotAttachedError
 from netbpf.manager.owner import NETBPF, owner
-from netbpf.model import Attachment, Occupant, ProgramInfo
+from netbpf.model import Attachment, Member, Occupant, ProgramInfo
 from netbpf.net.interfaces import resolve
 from netbpf.net.netns import Namespace, all_namespaces
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
+from netbpf.state.codec import revive
 from netbpf.state.records import Generation, Record
 
 
@@ -38,6 +40,31 @@ class Records:
                 return record, generation
         return None
 
+    def generation(self, occupant: Occupant, info: ProgramInfo) -> Generation | None:
+        """What netbpf runs on a hook: by its record, or by what a chain says of itself where that is lost."""
+        found = self.find(occupant)
+        if found:
+            return found[1]
+        return recalled(info, occupant.mode) if info.name == CHAIN_NAME else None
+
+
+def recalled(info: ProgramInfo, mode: Mode) -> Generation | None:
+    """What a chain says of itself, or None where it does not."""
+    from netbpf.bpf.chain.description import read  # only where a record is lost
+
+    said = read(info)
+    if said is None:
+        return None
+    counters, data = said
+    try:
+        members = tuple(revive(Member, one) for one in data)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    if len(members) < 2:
+        return None
+    attached_at = max(one.added_at for one in members)
+    return Generation(info.id, info.tag, info.name, mode, attached_at, members, counters)
+
 
 def describe(
     occupant: Occupant, known: Records, netns_name: str | None = None
@@ -48,13 +75,14 @@ def describe(
             info: ProgramInfo = program.info
     except NotAttachedError:
         return None
-    found = known.find(occupant)
+    found = known.generation(occupant, info)
     if found is None:
         return Attachment(occupant, info, False, owner(occupant, info), netns_name=netns_name)
-    _, generation = found
+    alone = found.members[0].object if len(found.members) == 1 else None
     return Attachment(
-        occupant, info, True, NETBPF, generation.object, netns_name, generation.attached_at
-    )
+        occupant, info, True, NETBPF, alone, netns_name, found.attached_at, found.members,
+        found.counters,
+    )  # fmt: skip
 
 
 def reached_by(namespace: Namespace) -> str | None:

@@ -18,6 +18,17 @@ def occupant_text(one: Attachment) -> str:
     return f"{name} (program {one.program.id}, {occupant.mode}{' link' if occupant.link_id else ''}, {by})"
 
 
+def hook_words(hook: Hook) -> str:
+    """How a hook is written on a command line before the interface: ``xdp``, ``tc``."""
+    return hook.value.partition("/")[0]
+
+
+def upgrade_command(interface: Interface, hook: Hook, member: str) -> str:
+    """The command that brings a member up to date."""
+    direction = " --egress" if hook is Hook.TC_EGRESS else ""
+    return f"netbpf upgrade {hook_words(hook)} {_word(interface.name)} {_word(member)} OBJECT{direction}"
+
+
 def detach_command(one: Attachment, *, by_id: bool = False) -> str:
     """The command that takes it off; ``by_id`` where it is not alone on its hook."""
     occupant = one.occupant

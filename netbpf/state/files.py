@@ -79,7 +79,7 @@ def read_small(path: Path, limit: int) -> bytes | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             return None
-        return os.read(fd, limit)
+        return os.read(fd, status.st_size)
     except OSError as error:
         raise NetbpfError(f"cannot read {path}: {error.strerror}") from None
     finally:

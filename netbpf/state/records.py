@@ -7,30 +7,35 @@ two steps leaves nothing to repair.
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from netbpf import layout
 from netbpf.constants import Hook, Mode
-from netbpf.model import ObjectRef
+from netbpf.model import Member
+from netbpf.state.codec import plain, revive
 from netbpf.state.files import discard, files_in, read_small, write_whole
 
-SCHEMA = "netbpf.record/1"
-_LIMIT = 1 << 20  # bytes; a record is about 600 bytes
+SCHEMA = "netbpf.record/2"
+_LIMIT = 16 << 20  # bytes; a member takes about 600
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One program netbpf put, or is about to put, on a hook. ``attached_at`` is Unix time in seconds."""
+    """One program netbpf put, or is about to put, on a hook, and the members it runs.
+
+    ``attached_at`` is Unix time in seconds; ``counters`` the id of the map in which a chain counts, 0 for a
+    program alone.
+    """
 
     prog_id: int
     tag: str
     name: str
-    object: ObjectRef
     mode: Mode
     attached_at: float
+    members: tuple[Member, ...]
+    counters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as it is kept."""
-        made = [_plain(one) | {"object": _plain(one.object)} for one in self.generations]
-        return json.dumps({"schema": SCHEMA, **_plain(self), "generations": made})
+        return json.dumps({"schema": SCHEMA, **plain(self)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Record":
@@ -65,51 +69,23 @@ class Record:
             data = json.loads(text)
             if data.pop("schema") != SCHEMA:
                 raise ValueError("not a netbpf record")
-            generations = []
-            for one in data.pop("generations"):
-                one["object"], one["mode"] = ObjectRef(**one["object"]), Mode(one["mode"])
-                generations.append(Generation(**one))
-            record = cls(**{**data, "hook": Hook(data["hook"]), "generations": tuple(generations)})
+            record = revive(cls, data)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("not a netbpf record") from error
-        parts: list[Record | Generation | ObjectRef] = [record, *generations, *_objects(record)]
-        if not generations or not all(map(_typed, parts)):
-            raise ValueError("a netbpf record with values of wrong types")
+        if not record.generations or not all(one.members for one in record.generations):
+            raise ValueError("a netbpf record without programs")
         return record
 
 
-def _objects(record: Record) -> Iterator[ObjectRef]:
-    return (one.object for one in record.generations)
-
-
-def _typed(value: "Record | Generation | ObjectRef") -> bool:
-    """Whether every field is of its type, and every number one that the kernel could have given."""
-    return all(_fits(one.name, getattr(value, one.name)) for one in fields(value))
-
-
-def _fits(name: str, value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, _TYPES.get(name, str)):
-        return False
-    return not isinstance(value, int | float) or 0 <= value < 1 << 32
-
-
-# The fields that are no text.
-_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "netns": int,
-    "ifindex": int,
-    "hook": Hook,
-    "generations": tuple,
-    "netns_name": (str, type(None)),
-    "prog_id": int,
-    "object": ObjectRef,
-    "mode": Mode,
-    "attached_at": (int, float),
-}
-
-
-def _plain(one: Record | Generation | ObjectRef) -> dict[str, object]:
-    # dataclasses.asdict copies all the way down: a third of what a record costs.
-    return {name: getattr(one, name) for name in one.__slots__}
+def _files(record: Record) -> Iterator[str]:
+    """The hashes of the kept files that a record needs."""
+    for generation in record.generations:
+        for one in generation.members:
+            yield one.object.sha256
+            if one.previous:
+                yield one.previous.sha256
+            if one.kernel_btf:
+                yield one.kernel_btf
 
 
 def write(record: Record) -> None:
@@ -160,7 +136,7 @@ def boot_id() -> str:
 
 
 def keep_object(sha256: str, data: bytes) -> None:
-    """Keep a managed program's object beside the records, by content."""
+    """Keep a managed program's object, or the kernel types it needs, beside the records, by content."""
     path = layout.object_file(sha256)
     if not path.is_file():
         write_whole(path, data)
@@ -182,7 +158,7 @@ def sweep(dead: Callable[[Record, int], bool]) -> list[Record]:
     )
     _only(
         layout.object_file("").parent,
-        {layout.object_file(one.sha256).name for record in kept for one in _objects(record)},
+        {layout.object_file(one).name for record in kept for one in _files(record)},
     )
     return kept
 

@@ -4,7 +4,7 @@ A name is ``counter``, ``cfg.port``, ``ports[2]``, ``rules[10.0.0.0/8]``, ``rule
 behind the name of a program and a dot, where several programs have it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -44,9 +44,7 @@ class Access:
         """The one thing a path names; ObjectError with near names, UsageError naming the owners of several."""
         found = list(self._candidates(path))
         if not found and len(path.steps) > 1 and not isinstance(path.steps[1], Index):
-            owner, rest = path.steps[0], Path(path.steps[1:])
-            readers = [one for one in self.readers if one.program.info.name == owner]
-            found = list(self._candidates(rest, readers))
+            found = list(self._candidates(Path(path.steps[1:]), str(path.steps[0])))
         if not found:
             names = sorted(self._names())
             raise ObjectError(
@@ -57,28 +55,30 @@ class Access:
         different = {one.map.info.id for one in found}
         if len(different) > 1:
             owners = ", ".join(
-                f"{escape(one.reader.program.info.name)} ({one.reader.hook}, program {one.reader.program.info.id})"
+                f"{escape(one.part.name)} ({one.reader.hook}, program {one.reader.program.info.id})"
                 for one in found
             )
             raise UsageError(
                 f"{escape(str(path))} is in several programs on {escape(self.interface)}: {owners}",
-                hint=f"say which: {found[0].reader.program.info.name}.{path}, or --hook {found[0].reader.hook}",
+                hint=f"say which: {found[0].part.name}.{path}, or --hook {found[0].reader.hook}",
             )
         return found[0]
 
-    def _candidates(
-        self, path: Path, readers: Iterable[HookReader] | None = None
-    ) -> Iterator[Found]:
+    def _candidates(self, path: Path, owner: str | None = None) -> Iterator[Found]:
+        """Where a path leads to, in the parts called ``owner`` or in all."""
         name = str(path.steps[0])
-        for reader in self.readers if readers is None else readers:
-            for one in reader.maps:
-                if one.holds_variables:
-                    if name in one.variable_names():
-                        yield Found(reader, one, path, variable=True)
-                    elif one.section is None and name == one.name:
-                        yield Found(reader, one, Path(), variable=True)
-                elif name == one.name:
-                    yield Found(reader, one, Path(path.steps[1:]), variable=False)
+        for reader in self.readers:
+            for part in reader.parts:
+                if owner is not None and owner not in part.names:
+                    continue
+                for one in part.maps:
+                    if one.holds_variables:
+                        if name in one.variable_names():
+                            yield Found(reader, part, one, path, variable=True)
+                        elif one.section is None and name == one.name:
+                            yield Found(reader, part, one, Path(), variable=True)
+                    elif name == one.name:
+                        yield Found(reader, part, one, Path(path.steps[1:]), variable=False)
 
     def _names(self) -> set[str]:
         return {

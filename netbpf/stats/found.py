@@ -7,17 +7,18 @@ from netbpf.bpf.btf.path import Index, Path
 from netbpf.bpf.btf.types import Btf
 from netbpf.constants import MapType
 from netbpf.errors import NotSupportedError, ObjectError, UsageError
-from netbpf.stats.reader import HookReader, OpenMap
+from netbpf.stats.reader import HookReader, OpenMap, Part
 from netbpf.text import escape
 
 
 class Found(NamedTuple):
-    """What a name leads to: a map of a hook's program, and the path within it.
+    """What a name leads to: a map of a hook's program, or of one part of it, and the path within it.
 
     For a variable the path begins with its name; for an entry with the key; an empty one is the whole map.
     """
 
     reader: HookReader
+    part: Part
     map: OpenMap
     path: Path
     variable: bool

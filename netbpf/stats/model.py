@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.values import Value
-from netbpf.model import Attachment
+from netbpf.model import Attachment, Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,26 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberStats:
+    """What one member of a chain counted and holds. ``verdicts`` are packets by verdict, as the dispatcher saw them."""
+
+    member: Member
+    variables: tuple[VariableValue, ...] = ()
+    maps: tuple[MapValues, ...] = ()
+    verdicts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def packets(self) -> int:
+        """How many packets came to it."""
+        return sum(self.verdicts.values())
+
+
+@dataclass(frozen=True, slots=True)
 class HookStats:
-    """What one program on one hook counted. ``taken_at`` is monotonic time in seconds."""
+    """What one program on one hook counted. ``taken_at`` is monotonic time in seconds.
+
+    Of a chain, everything is in ``members``, in running order.
+    """
 
     attachment: Attachment
     run: Run | None
@@ -68,3 +86,4 @@ class HookStats:
     verdicts: dict[str, Counter] = field(default_factory=dict)
     protocols: dict[str, Counter] = field(default_factory=dict)
     taken_at: float = 0.0
+    members: tuple[MemberStats, ...] = ()

@@ -1,7 +1,7 @@
 """Rates from two readings: per second, and never below zero."""
 
 from netbpf.bpf.btf.values import Value, format_value
-from netbpf.stats.model import HookStats
+from netbpf.stats.model import HookStats, MemberStats
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 
 Rate = float
@@ -21,7 +21,8 @@ class Rates:
 
     def update(self, found: HookStats) -> dict[str, Rate]:
         """Rates per second by name: ``run``, ``verdict/pass``, ``verdict-bytes/pass``, ``variable/packets``,
-        ``map/flows[53].packets`` and so on, as ``counters`` names them.
+        ``map/flows[53].packets`` and so on, as ``counters`` names them; those of a chain with the
+        member's name in front: ``verdict/acl.drop``, ``variable/acl.packets``.
 
         Empty for the first reading.
         """
@@ -47,14 +48,23 @@ def counters(found: HookStats) -> dict[str, int]:
         for name, counter in table.items():
             numbers[f"{kind}/{name}"] = counter.packets
             numbers[f"{kind}-bytes/{name}"] = counter.bytes
+    _held("", found, numbers)
+    for member in found.members:
+        owner = f"{member.member.name}."
+        for name, packets in member.verdicts.items():
+            numbers[f"verdict/{owner}{name}"] = packets
+        _held(owner, member, numbers)
+    return numbers
+
+
+def _held(owner: str, found: HookStats | MemberStats, numbers: dict[str, int]) -> None:
     for variable in found.variables:
         if variable.writable:
-            _flatten(f"variable/{variable.name}", variable.value, numbers)
+            _flatten(f"variable/{owner}{variable.name}", variable.value, numbers)
     for each in found.maps:
         if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP):
             for entry in each.entries:
-                _flatten(f"map/{each.name}[{format_value(entry.key)}]", entry.value, numbers)
-    return numbers
+                _flatten(f"map/{owner}{each.name}[{format_value(entry.key)}]", entry.value, numbers)
 
 
 def _flatten(name: str, value: Value, numbers: dict[str, int]) -> None:

@@ -6,6 +6,7 @@ Works on any program, whoever attached it: the program names its maps, and they 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Self
 
 from netbpf._sys.bpf import RunStats
@@ -19,11 +20,38 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import ARRAY_MAPS, Hook, MapType
 from netbpf.errors import KernelError, NetbpfError, ObjectError
-from netbpf.model import Attachment
-from netbpf.stats.model import Counter, Entry, HookStats, MapValues, Run, VariableValue
+from netbpf.model import Attachment, Member
+from netbpf.stats.members import MemberCounts
+from netbpf.stats.model import (
+    Counter,
+    Entry,
+    HookStats,
+    MapValues,
+    MemberStats,
+    Run,
+    VariableValue,
+)
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 
 Decode = Callable[[Buffer], Value]
+
+
+class _Opener:
+    """Opens maps by their ids, each once, with their types."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._maps: dict[int, OpenMap] = {}
+        self._types: dict[int, Btf | None] = {}
+
+    def open(self, number: int) -> "OpenMap":
+        if number not in self._maps:
+            opened = self._stack.enter_context(Map.by_id(number))
+            btf_id = opened.info.btf_id
+            if btf_id not in self._types:
+                self._types[btf_id] = btf_by_id(btf_id)
+            self._maps[number] = OpenMap(opened, self._types[btf_id])
+        return self._maps[number]
 
 
 class OpenMap:
@@ -101,28 +129,55 @@ class OpenMap:
         return tuple(self.value(one) for one in copies(data, self.map.stride, self.info.value_size))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The open maps of one program of a hook: all there are, or those of a member of a chain."""
+
+    name: str
+    maps: list[OpenMap]
+    member: Member | None = None
+    alias: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: the kernel's name, and what netbpf calls it."""
+        return (self.name, self.alias or self.name)
+
+
 class HookReader:
-    """An open program with its maps. Close it, or use it as a context manager."""
+    """An open program with its maps. Close it, or use it as a context manager.
+
+    ``parts`` are its members, or itself where it runs alone.
+    """
 
     def __init__(self, attachment: Attachment) -> None:
         """Open everything; NetbpfError where the program is gone, PermissionDeniedError without CAP_SYS_ADMIN."""
         self.attachment = attachment
+        self._counts: MemberCounts | None = None
         with ExitStack() as undo:
             self.program = undo.enter_context(Program.by_id(attachment.program.id))
-            self.maps: list[OpenMap] = []
-            types: dict[int, Btf | None] = {}
-            for number in self.program.info.map_ids:
-                opened = undo.enter_context(Map.by_id(number))
-                btf_id = opened.info.btf_id
-                if btf_id not in types:
-                    types[btf_id] = btf_by_id(btf_id)
-                self.maps.append(OpenMap(opened, types[btf_id]))
+            opener = _Opener(undo)
+            if attachment.is_chain:
+                self._counts = undo.enter_context(MemberCounts(attachment))
+                self.parts = [
+                    Part(one.name, [opener.open(number) for _, number in one.maps], one)
+                    for one in attachment.members
+                ]
+            else:
+                maps = [opener.open(number) for number in self.program.info.map_ids]
+                alias = attachment.members[0].name if attachment.members else ""
+                self.parts = [Part(self.program.info.name, maps, alias=alias)]
             self._stack = undo.pop_all()
 
     @property
     def hook(self) -> Hook:
         """Where the program runs."""
         return self.attachment.occupant.hook
+
+    @property
+    def maps(self) -> list[OpenMap]:
+        """The maps of all its parts, each once."""
+        return list({one.info.id: one for part in self.parts for one in part.maps}.values())
 
     def close(self) -> None:
         """Let go of the program and its maps."""
@@ -148,18 +203,31 @@ class HookReader:
         """
         info = self.program.refresh()
         ran = counting or info.run_count or info.run_time_ns or run_stats_enabled()
-        variables: list[VariableValue] = []
-        tables: list[MapValues] = []
-        for one in self.maps:
-            if one.holds_variables:
-                variables += read_variables(one)
-            else:
-                tables.append(read_map(one, limit=limit, skip_zeros=skip_zeros, parts=parts))
+        run = Run(info.run_count, info.run_time_ns) if ran else None
+        verdicts = self._counts.read() if self._counts else {}
+        found = []
+        for part in self.parts:
+            variables: list[VariableValue] = []
+            tables: list[MapValues] = []
+            for one in part.maps:
+                if one.holds_variables:
+                    variables += read_variables(one)
+                else:
+                    tables.append(read_map(one, limit=limit, skip_zeros=skip_zeros, parts=parts))
+            found.append((part.member, tuple(variables), tuple(tables)))
+        if self._counts:
+            members = tuple(
+                MemberStats(member, values, tables, verdicts[member.name])
+                for member, values, tables in found
+                if member
+            )
+            return HookStats(self.attachment, run, taken_at=time.monotonic(), members=members)
+        _, values, maps = found[0]
         return HookStats(
             self.attachment,
-            Run(info.run_count, info.run_time_ns) if ran else None,
-            tuple(variables),
-            tuple(tables),
+            run,
+            values,
+            maps,
             self._counters(VERDICTS_MAP, lambda index: verdict_name(self.hook, index)),
             self._counters(PROTOCOLS_MAP, protocol_name),
             time.monotonic(),

@@ -40,8 +40,25 @@ def print_results(results: list[AttachResult], *, as_json: bool) -> int:
 
 def _line(result: AttachResult) -> str:
     assert result.attachment is not None
-    occupant, program = result.attachment.occupant, result.attachment.program
+    attachment = result.attachment
+    occupant, program = attachment.occupant, attachment.program
     how = f"{occupant.mode}, link {occupant.link_id}" if occupant.link_id else occupant.mode.value
     instead = f", replaces program {result.replaced}" if result.replaced else ""
     where = f"{escape(occupant.interface.name)} {occupant.hook}"
-    return f"{where}: {escape(program.name)} attached ({how}, program {program.id}{instead})"
+    if not attachment.is_chain:
+        return f"{where}: {escape(program.name)} attached ({how}, program {program.id}{instead})"
+    names = [one.name for one in attachment.members]
+    added = ", ".join(
+        f"{escape(name)} {_th(names.index(name) + 1)}" for name in names if name in result.added
+    )
+    return f"{where}: {added} of {len(names)} members ({how}, program {program.id})"
+
+
+def _th(number: int) -> str:
+    """``1st``, ``2nd``, ``11th``."""
+    ending = (
+        {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+        if number % 100 not in (11, 12, 13)
+        else "th"
+    )
+    return f"{number}{ending}"

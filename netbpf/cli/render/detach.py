@@ -17,6 +17,7 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
                     "hook": one.hook.value,
                     "program": {"id": one.prog_id, "name": one.program},
                     "gone": one.gone,
+                    "left": list(one.left),
                 }
                 for one in found
             ]
@@ -24,6 +25,13 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
         return
     for one in found:
         end = f"nothing to detach: {one.gone}" if one.gone else "detached"
+        if one.left:
+            names = ", ".join(map(escape, one.left))
+            click.echo(
+                f"{escape(one.interface)} {one.hook}: {escape(one.program)} taken out; {names} "
+                f"{'runs' if len(one.left) == 1 else 'run'} on"
+            )
+            continue
         click.echo(
             f"{escape(one.interface)} {one.hook}: {escape(one.program)} {end} (program {one.prog_id})"
         )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from netbpf.constants import ProgType
-from netbpf.model import Attachment, ProgramInfo
+from netbpf.model import Attachment, Member, ObjectRef, ProgramInfo
 
 
 def program_json(program: ProgramInfo) -> dict[str, Any]:
@@ -21,6 +21,33 @@ def program_json(program: ProgramInfo) -> dict[str, Any]:
     }
 
 
+def member_program_json(member: Member, program: ProgramInfo) -> dict[str, Any]:
+    """The same of a member: its own name, tag and maps, and the id of the program it runs in."""
+    return program_json(program) | {
+        "name": member.program,
+        "tag": member.tag,
+        "map_ids": [number for _, number in member.maps],
+    }
+
+
+def object_json(ref: ObjectRef | None) -> dict[str, Any] | None:
+    """``{"path", "sha256"}``, or null."""
+    return {"path": ref.path, "sha256": ref.sha256} if ref else None
+
+
+def member_json(member: Member, position: int, program: ProgramInfo) -> dict[str, Any]:
+    """A member as ``status`` and ``chain`` name it."""
+    return {
+        "name": member.name,
+        "priority": member.priority,
+        "position": position,
+        "proceed_on": list(member.proceed_on),
+        "program": member_program_json(member, program),
+        "object": object_json(member.object),
+        "added_at": member.added_at,
+    }
+
+
 def hook_json(attachment: Attachment) -> dict[str, Any]:
     """One hook of ``netbpf.status/1``."""
     occupant = attachment.occupant
@@ -33,11 +60,12 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
         "managed": attachment.managed,
         "manager": attachment.manager,
         "program": program_json(attachment.program),
-        "object": {"path": attachment.object.path, "sha256": attachment.object.sha256}
-        if attachment.object
-        else None,
+        "object": object_json(attachment.object),
         "link_id": occupant.link_id or None,
         "attached_at": attachment.attached_at,
         "position": occupant.position,
-        "members": list(attachment.members),
+        "members": [
+            member_json(one, position, attachment.program)
+            for position, one in enumerate(attachment.members)
+        ],
     }

@@ -5,10 +5,10 @@ from typing import Any
 
 from netbpf.bpf.btf.values import format_value
 from netbpf.cli.output import Line, Table, print_json, say
-from netbpf.cli.render.json_values import program_json
+from netbpf.cli.render.json_values import member_program_json, program_json
 from netbpf.cli.render.ordering import sort_key
 from netbpf.errors import NotAttachedError
-from netbpf.stats.model import Counter, Entry, HookStats, MapValues
+from netbpf.stats.model import Counter, Entry, HookStats, MapValues, MemberStats
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.text import escape
 
@@ -40,6 +40,7 @@ def print_stats(found: list[HookStats], interface: str, *, as_json: bool, everyt
 def hook_stats_json(one: HookStats, *, everything: bool) -> dict[str, Any]:
     """One hook of ``netbpf.stats/1``."""
     occupant = one.attachment.occupant
+    members = {"members": [_member_json(each, one, everything=everything) for each in one.members]}
     return {
         "interface": occupant.interface.name,
         "hook": occupant.hook.value,
@@ -48,6 +49,17 @@ def hook_stats_json(one: HookStats, *, everything: bool) -> dict[str, Any]:
         "run": {"count": one.run.count, "time_ns": one.run.time_ns} if one.run else None,
         "verdicts": _counters_json(one.verdicts),
         "protocols": _counters_json(one.protocols),
+        "variables": {variable.name: variable.value for variable in one.variables},
+        "maps": [_map_json(each, everything=everything) for each in one.maps],
+        **(members if one.members else {}),
+    }
+
+
+def _member_json(one: MemberStats, hook: HookStats, *, everything: bool) -> dict[str, Any]:
+    return {
+        "name": one.member.name,
+        "program": member_program_json(one.member, hook.attachment.program),
+        "verdicts": {name: {"packets": packets} for name, packets in one.verdicts.items()},
         "variables": {variable.name: variable.value for variable in one.variables},
         "maps": [_map_json(each, everything=everything) for each in one.maps],
     }
@@ -85,10 +97,23 @@ def _hook_lines(one: HookStats, *, everything: bool) -> Iterator[Line]:
     yield Line(head, "bold")
     yield from _counter_lines("verdict", one.verdicts)
     yield from _counter_lines("protocol", one.protocols)
+    yield from _held_lines(one, everything=everything)
+    for each in one.members:
+        packets = f"{each.packets:,} packet{'' if each.packets == 1 else 's'}"
+        counts = ", ".join(f"{name} {n:,}" for name, n in each.verdicts.items())
+        yield Line(
+            f" {escape(each.member.name)}: {packets}{f' ({counts})' if counts else ''}", "bold"
+        )
+        yield from _held_lines(each, everything=everything)
+
+
+def _held_lines(one: HookStats | MemberStats, *, everything: bool) -> Iterator[Line]:
     yield from _variable_lines(one)
     for each in one.maps:
-        if each.name not in (VERDICTS_MAP, PROTOCOLS_MAP) or any(
-            entry.per_cpu for entry in each.entries
+        if (
+            each.name not in (VERDICTS_MAP, PROTOCOLS_MAP)
+            or any(entry.per_cpu for entry in each.entries)
+            or isinstance(one, MemberStats)
         ):
             yield from _map_lines(each, None if everything else TEXT_ENTRIES)
 
@@ -103,7 +128,7 @@ def _counter_lines(title: str, counters: dict[str, Counter]) -> list[Line]:
     return made.lines()
 
 
-def _variable_lines(one: HookStats) -> list[Line]:
+def _variable_lines(one: HookStats | MemberStats) -> list[Line]:
     if not one.variables:
         return []
     made = Table("  variable", "type", "section", "value")

@@ -8,7 +8,7 @@ import click
 
 from netbpf.cli.output import Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
-from netbpf.model import Attachment
+from netbpf.model import Attachment, Member
 from netbpf.text import escape
 
 
@@ -29,6 +29,8 @@ def print_status(
     made = Table(*columns, right=("ID",))
     for one in found:
         made.add_row(*([escape(one.netns_name or "-")] if all_netns else []), *_cells(one))
+        for position, member in enumerate(one.members if one.is_chain else (), 1):
+            made.add_row(*([""] if all_netns else []), *_member_cells(position, member))
     say(made.lines())
 
 
@@ -45,6 +47,13 @@ def _cells(one: Attachment) -> list[str]:
         ago(since(one)),
         escape(shown_path(one.object.path)) if one.object else "-",
     ]
+
+
+def _member_cells(position: int, member: Member) -> list[str]:
+    age = max(time.time() - member.added_at, 0)
+    name = f"  {position}. {escape(member.name)}"
+    path = escape(shown_path(member.object.path))
+    return ["", "", "", name, "", member.tag, "", ago(age), path]
 
 
 def since(one: Attachment) -> float:

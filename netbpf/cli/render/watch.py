@@ -1,14 +1,12 @@
 """``netbpf stats --watch``: rates, round after round."""
 
-import itertools
-import select
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from netbpf.cli.output import Line, Table, print_json, say
+from netbpf.cli.render.rounds import rounds
 from netbpf.cli.render.stats import hook_stats_json
 from netbpf.errors import ExitCode, NetbpfError, NotAttachedError
 from netbpf.model import Attachment
@@ -101,24 +99,12 @@ def watch_stats(
         counting = stack.enter_context(RunStatistics()).counting
         watch = _Watch(look, counting=counting, skip_zeros=not as_json)
         stack.callback(watch.close)
-        rounds = _rounds(seconds, count)
+        when = rounds(seconds, count)
         if as_json:
-            for _ in rounds:
+            for _ in when:
                 _print_json(watch.read())
         else:
-            _show(stack, rounds, watch, interface)
-
-
-def _rounds(seconds: float, count: int | None) -> Iterator[int]:
-    """Count rounds in step with the clock; those that were missed, while stopped by Ctrl-Z, are left out."""
-    due = time.monotonic()
-    for number in itertools.count():
-        yield number
-        if number + 1 == count:
-            return
-        due = max(due + seconds, time.monotonic())
-        # Waits for nothing but the time: a signal ends it.
-        select.select([], [], [], max(due - time.monotonic(), 0))
+            _show(stack, when, watch, interface)
 
 
 def _print_json(rounds: list[Round]) -> None:
@@ -127,9 +113,9 @@ def _print_json(rounds: list[Round]) -> None:
     sys.stdout.flush()  # the reader of a pipe wants each round when it is made
 
 
-def _show(stack: ExitStack, rounds: Iterator[int], watch: _Watch, interface: str) -> None:
+def _show(stack: ExitStack, when: Iterator[int], watch: _Watch, interface: str) -> None:
     if not sys.stdout.isatty():
-        for number in rounds:
+        for number in when:
             shown = watch.read()
             if number:  # the first reading has no rates yet
                 say(_screen(shown, interface))
@@ -140,7 +126,7 @@ def _show(stack: ExitStack, rounds: Iterator[int], watch: _Watch, interface: str
     from rich.text import Text
 
     live = stack.enter_context(Live(console=Console(highlight=False), auto_refresh=False))
-    for _ in rounds:
+    for _ in when:
         lines = _screen(watch.read(), interface)
         live.update(Group(*(Text(text, style) for text, style in lines)), refresh=True)
 
@@ -158,6 +144,7 @@ def _screen(rounds: list[Round], interface: str) -> list[Line]:
         for title, named in (("verdict", one.found.verdicts), ("protocol", one.found.protocols)):
             if any(counter.packets for counter in named.values()):
                 lines += _counters(title, named, one.rates)
+        lines += _members(one)
         lines += _others(one)
     return lines
 
@@ -176,6 +163,18 @@ def _counters(title: str, found: dict[str, Counter], rates: dict[str, float]) ->
                 f"{per_second[1]:,.0f}",
             )
     return made.lines()
+
+
+def _members(one: Round) -> list[Line]:
+    """What the dispatcher of a chain counts."""
+    columns = ("packets", "packets/s")
+    made = Table("  member", "verdict", *columns, right=columns)
+    for member in one.found.members:
+        name = member.member.name
+        for verdict, packets in member.verdicts.items():
+            rate = one.rates.get(f"verdict/{name}.{verdict}", 0.0)
+            made.add_row(f"  {escape(name)}", verdict, f"{packets:,}", f"{rate:,.0f}")
+    return [] if made.empty else made.lines()
 
 
 def _others(one: Round) -> list[Line]:

@@ -1,0 +1,36 @@
+"""Changing the members of a hook that runs already: in one step, with the lock held by the caller."""
+
+from contextlib import ExitStack
+
+from netbpf.manager import members as on_hook
+from netbpf.manager.build import Builder
+from netbpf.manager.change import Changes
+from netbpf.manager.members import Members
+from netbpf.manager.status import Records
+from netbpf.manager.undo import Undo
+from netbpf.model import Attachment, Member
+from netbpf.net.occupants import occupants
+from netbpf.net.rtnetlink import Session
+
+
+def take_out(session: Session, one: Attachment, known: Records, member: Member) -> Members:
+    """Take a member out of a chain; those that stay."""
+    left = on_hook.without(one.members, member)
+    rebuild(session, one, known, left)
+    return left
+
+
+def rebuild(session: Session, one: Attachment, known: Records, members: Members) -> Attachment:
+    """Run other ``members`` on a hook that runs some: those that stay keep their maps and counts.
+
+    Raises what loading and swapping raise; then the hook is as it was.
+    """
+    occupant = one.occupant
+    current = known.generation(occupant, one.program)
+    assert current is not None
+    with ExitStack() as held, Builder(occupant.hook) as builder, Undo() as undo:
+        changes = Changes(session, held)
+        built = builder.build(members, current, {})
+        made = changes.swap(occupant, current, built, undo)
+        there = occupants(session, occupant.interface.index, hooks=(occupant.hook,))
+        return changes.verified(made, there)
