@@ -60,3 +60,18 @@ def link_pins(bpffs: Path) -> Path:
 def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
     """The pin of a managed link."""
     return link_pins(bpffs) / place(netns, ifindex, hook)
+
+
+def auto_pins(bpffs: Path) -> Path:
+    """The directory of the pins of ``attach auto``."""
+    return bpffs / PIN_ROOT / "auto"
+
+
+def auto_records() -> Path:
+    """One file per set that ``attach auto`` attached."""
+    return state_dir() / "auto"
+
+
+def auto_record(number: int) -> Path:
+    """The record of a set."""
+    return auto_records() / f"{number}.json"

@@ -277,7 +277,11 @@ def prog_test_run(
     flags: int = 0,
     batch_size: int = 0,
 ) -> TestRun:
-    """BPF_PROG_TEST_RUN. Sizes in bytes. Packets under 14 bytes give EINVAL (kernel net/bpf/test_run.c)."""
+    """BPF_PROG_TEST_RUN. Sizes in bytes; ``context`` is a struct xdp_md or __sk_buff (Linux 5.15, 5.2).
+
+    ``duration_ns`` of the result is the mean of ``repeat`` runs. Packets under 14 bytes give EINVAL, ENOSPC means that
+    the program ran and the packet has become longer than ``data_out_size`` (kernel net/bpf/test_run.c).
+    """
     data_in = _buffer(data) if data else None
     data_out = ctypes.create_string_buffer(data_out_size) if data_out_size else None
     context_in = _buffer(context) if context else None
@@ -293,8 +297,8 @@ def prog_test_run(
     )
     return TestRun(
         retval,
-        b"" if data_out is None else data_out.raw[:out_size],
-        b"" if context_out is None else context_out.raw[:context_size],
+        b"" if data_out is None else ctypes.string_at(data_out, out_size),
+        b"" if context_out is None else ctypes.string_at(context_out, context_size),
         duration,
     )
 
@@ -379,9 +383,30 @@ def link_create(
     relative_fd: int = 0,
     expected_revision: int = 0,
 ) -> Fd:
-    """BPF_LINK_CREATE for XDP (Linux 5.9) and TCX (Linux 6.6). ``relative_fd`` and the revision are TCX only."""
+    """BPF_LINK_CREATE for XDP (Linux 5.9) and TCX (Linux 6.6). ``relative_fd`` and the revision are TCX only.
+
+    For cgroups and network namespaces (Linux 5.7) ``ifindex`` is a descriptor, for performance events too (5.15).
+    """
     attr = _attr("IIIIIIQ", prog_fd, ifindex, attach_type, flags, relative_fd, 0, expected_revision)
     return Fd(_call("LINK_CREATE", attr))
+
+
+def link_create_kprobes(
+    prog_fd: int, attach_type: int, symbols: tuple[str, ...], *, returning: bool = False
+) -> Fd:
+    """BPF_LINK_CREATE on the entry, or the return, of many kernel functions (Linux 5.18)."""
+    names = [_buffer(one.encode() + b"\0") for one in symbols]
+    array = (ctypes.c_uint64 * max(len(names), 1))(*map(ctypes.addressof, names))
+    attr = _attr(
+        "IIIIIIQ", prog_fd, 0, attach_type, 0, int(returning), len(names), ctypes.addressof(array)
+    )
+    return Fd(_call("LINK_CREATE", attr))
+
+
+def raw_tracepoint_open(prog_fd: int, name: str | None) -> Fd:
+    """BPF_RAW_TRACEPOINT_OPEN (Linux 4.17): a link; None attaches to what the program was loaded for (5.5)."""
+    text = None if name is None else _buffer(name.encode() + b"\0")
+    return Fd(_call("RAW_TRACEPOINT_OPEN", _attr("QI", _address(text), prog_fd)))
 
 
 def link_update(link_fd: int, prog_fd: int, *, old_prog_fd: int | None = None) -> None:

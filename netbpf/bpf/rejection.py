@@ -75,6 +75,12 @@ def explain(
             hint=advice,
             errno=number,
         )
+    if request.attach_btf_id and not missing(Capability.BPF, Capability.PERFMON):
+        return NotSupportedError(
+            f"this kernel does not load {name}: {KernelError('BPF_PROG_LOAD', number).message}",
+            hint="programs on kernel functions need BPF trampolines, and security hooks CONFIG_BPF_LSM; "
+            "lockdown forbids both",
+        )
     if number == errno.EPERM:
         return permission_error(f"load {name}", Capability.BPF, Capability.NET_ADMIN)
     if number == errno.E2BIG:

@@ -1,0 +1,154 @@
+"""``netbpf attach auto`` and ``netbpf detach auto``: programs that are on no interface."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netbpf.cli.options import common_options, json_option, lock_option, verbose_option
+
+if TYPE_CHECKING:
+    from netbpf.compiler.result import Frontend
+
+
+class WithAuto(click.Command):
+    """A command whose first word may be ``auto``: then another command takes the rest, with options of its own."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse, with the command that is meant."""
+        if args[:1] == ["auto"]:
+            command = {"attach": attach_auto_command, "detach": detach_auto_command}[str(self.name)]
+            return command.make_context(f"{info_name} auto", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("auto")
+@click.argument("source", metavar="OBJECT")
+@click.option(
+    "-n", "--program", "programs", metavar="NAME[,NAME...]", multiple=True,
+    help="Only these programs, by function or section name.",
+)  # fmt: skip
+@click.option(
+    "--set",
+    "settings",
+    metavar="VAR=VALUE",
+    multiple=True,
+    help="Set a global variable before loading.",
+)
+@click.option(
+    "--map-size", "map_sizes", metavar="MAP=N", multiple=True,
+    help="Make a map with N entries instead of what the object says; N may be 'cpus'.",
+)  # fmt: skip
+@click.option(
+    "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
+    help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system.",
+)  # fmt: skip
+@click.option(
+    "--cgroup", metavar="DIR", type=click.Path(path_type=Path),
+    help="Where cgroup programs go: a directory of cgroup v2 (default: its root).",
+)  # fmt: skip
+@click.option(
+    "-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path),
+    help="C source: header directory.",
+)  # fmt: skip
+@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
+@click.option(
+    "--frontend",
+    type=click.Choice(["auto", "clang", "bcc"]),
+    default="auto",
+    help="C source: which compiler.",
+)
+@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
+@click.option(
+    "--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path),
+    help="Kernel types to relocate against.",
+)  # fmt: skip
+@click.option(
+    "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the whole verifier log to a file if the verifier rejects the program.",
+)  # fmt: skip
+@lock_option
+@common_options
+def attach_auto_command(
+    source: str,
+    programs: tuple[str, ...],
+    settings: tuple[str, ...],
+    map_sizes: tuple[str, ...],
+    pin_maps: Path | None,
+    cgroup: Path | None,
+    include_dirs: tuple[Path, ...],
+    defines: tuple[str, ...],
+    frontend: "Frontend",
+    clang: str | None,
+    kernel_btf: Path | None,
+    log_file: Path | None,
+    lock_timeout: float,
+    as_json: bool,
+    netns: str | None,
+    verbose: bool,
+) -> None:
+    """Attach the programs of an object that are on no interface to the hooks that their sections name.
+
+    Tracepoints, raw tracepoints, kprobes, kernel functions, iterators, cgroups, network namespaces. Programs for
+    sockets are loaded and pinned, for a process to use. All are attached, or none; they stay until detach auto.
+
+    \b
+    netbpf attach auto companions.bpf.o
+    netbpf attach auto companions.bpf.o -n count_drops --cgroup /sys/fs/cgroup/system.slice
+    netbpf detach auto companions.bpf.o
+    """
+    from netbpf import api
+    from netbpf.cli.attach import log_kept
+    from netbpf.cli.progress import patience
+    from netbpf.cli.render.auto import print_attached
+    from netbpf.compiler.result import Options
+
+    headers = tuple(map(str, include_dirs))
+    with log_kept(log_file), patience("the verifier is working"):
+        result = api.attach_auto(
+            source,
+            [name for text in programs for name in text.split(",") if name],
+            settings=settings,
+            map_sizes=map_sizes,
+            pin_maps=pin_maps,
+            cgroup=cgroup,
+            netns=netns,
+            compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
+            kernel_btf=kernel_btf,
+            lock_timeout=lock_timeout,
+        )
+    print_attached(result, as_json=as_json)
+
+
+@click.command("auto")
+@click.argument("which", metavar="[OBJECT|NUMBER]", required=False)
+@click.option("-a", "--all", "everything", is_flag=True, help="All that match, not just one.")
+@click.option(
+    "--ignore-missing", "missing_ok", is_flag=True, help="It is fine if nothing is attached."
+)
+@lock_option
+@json_option
+@verbose_option
+def detach_auto_command(
+    which: str | None,
+    everything: bool,
+    missing_ok: bool,
+    lock_timeout: float,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Take off what attach auto attached: by its number in netbpf status, by its object, or the only one there is."""
+    from netbpf import api
+    from netbpf.cli.render.auto import print_detached
+
+    found = api.detach_auto(
+        which, everything=everything, missing_ok=missing_ok, lock_timeout=lock_timeout
+    )
+    print_detached(found, as_json=as_json)
