@@ -7,6 +7,8 @@ from netbpf._sys.bpf import Buffer, info_by_fd
 from netbpf.constants import LinkType
 from netbpf.model import LinkInfo, MapInfo, ProgramInfo
 
+# Their interface, cgroup or namespace can go away while the link is held.
+_LOSE_THEIR_PLACE = frozenset({LinkType.XDP, LinkType.TCX, LinkType.CGROUP, LinkType.NETNS})
 _PROG_SIZE, _MAP_SIZE, _LINK_SIZE, _BTF_SIZE = 232, 104, 64, 32
 
 
@@ -85,7 +87,11 @@ def link_info(fd: int) -> LinkInfo:
     kind = _word(info, 0)
     ifindex = _word(info, 16) if kind in (LinkType.XDP, LinkType.TCX) else 0
     attach_type = _word(info, 20) if kind == LinkType.TCX else 0
-    return LinkInfo(_word(info, 4), kind, _word(info, 8), ifindex, attach_type)
+    # What a link is on, as the first field behind the common ones: an ifindex, a namespace, a cgroup (64 bits).
+    gone = kind in _LOSE_THEIR_PLACE and not (
+        _long(info, 16) if kind == LinkType.CGROUP else _word(info, 16)
+    )
+    return LinkInfo(_word(info, 4), kind, _word(info, 8), ifindex, attach_type, gone)
 
 
 def btf_bytes(fd: int) -> bytes:

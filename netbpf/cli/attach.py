@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netbpf.cli.auto import WithAuto
 from netbpf.cli.options import common_options, direction_options, hook_of, lock_option
 from netbpf.errors import VerifierError
 from netbpf.text import escape
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _log_kept(path: Path | None) -> Iterator[None]:
+def log_kept(path: Path | None) -> Iterator[None]:
     """Write the log of a rejection to a file; a file that cannot be written is noted, the rejection stays the error."""
     try:
         yield
@@ -32,7 +33,7 @@ def _log_kept(path: Path | None) -> Iterator[None]:
         raise
 
 
-@click.command("attach", short_help="Attach a program to a hook.")
+@click.command("attach", cls=WithAuto, short_help="Attach a program to a hook.")
 @click.argument("kind", metavar="xdp|tc", type=click.Choice(["xdp", "tc"]))
 @click.argument("interface", metavar="IFACE[,IFACE...]")
 @click.argument("sources", metavar="OBJECT...", nargs=-1, required=True)
@@ -159,6 +160,9 @@ def attach_command(
     netbpf attach xdp eth0 acl.o count.o --priority 20
     netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
     netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
+
+    Programs that are on no interface (tracepoints, cgroups and the like): netbpf attach auto OBJECT, which has
+    a help of its own.
     """
     from netbpf import api
     from netbpf.cli.progress import patience
@@ -166,7 +170,7 @@ def attach_command(
     from netbpf.compiler.result import Options
 
     headers = tuple(map(str, include_dirs))
-    with _log_kept(log_file), patience("the verifier is working"):
+    with log_kept(log_file), patience("the verifier is working"):
         attached = api.attach(
             hook_of(kind, direction),
             interface,

@@ -2,10 +2,11 @@
 
 import click
 
+from netbpf.cli.auto import WithAuto
 from netbpf.cli.options import common_options, direction_options, hooks_of, lock_option
 
 
-@click.command("detach", short_help="Take a program off its hook.")
+@click.command("detach", cls=WithAuto, short_help="Take a program off its hook.")
 @click.argument("words", metavar="[xdp|tc] [IFACE [MEMBER]]", nargs=-1)
 @direction_options
 @click.option("-a", "--all", "everything", is_flag=True, help="All that match, not just one.")

@@ -16,7 +16,8 @@ def status_command(
 ) -> None:
     """Show every XDP, clsact and TCX program.
 
-    Where it runs and in which mode, since when, from which object, and who put it there.
+    Where it runs and in which mode, since when, from which object, and who put it there. Without IFACE also what
+    netbpf attach auto has attached elsewhere.
     """
     if all_netns and netns:
         raise click.UsageError("--all-netns and --netns contradict each other")
@@ -24,4 +25,6 @@ def status_command(
     from netbpf.cli.render.status import print_status
 
     found = api.status(interface, netns=netns, all_netns=all_netns)
-    print_status(found, interface, as_json=as_json, all_netns=all_netns)
+    # Companions are on no interface.
+    companions = api.companions() if interface is None else []
+    print_status(found, interface, companions, as_json=as_json, all_netns=all_netns)

@@ -3,22 +3,46 @@
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from netbpf.cli.output import Table, print_json, say
+from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
 from netbpf.model import Attachment, Member
 from netbpf.text import escape
 
+if TYPE_CHECKING:
+    from netbpf.manager.autopins import CompanionSet
+
 
 def print_status(
-    found: list[Attachment], interface: str | None, *, as_json: bool, all_netns: bool = False
+    found: list[Attachment],
+    interface: str | None,
+    companions: "list[CompanionSet]",
+    *,
+    as_json: bool,
+    all_netns: bool = False,
 ) -> None:
-    """A table with a line per program, in running order, or ``netbpf.status/1``."""
+    """A table with a line per program, in running order, or ``netbpf.status/1``; ``companions`` have their own."""
     if as_json:
-        print_json("status", {"hooks": [hook_json(one) for one in found]})
+        auto = [_set_json(one) for one in companions]
+        print_json("status", {"hooks": [hook_json(one) for one in found], "auto": auto})
         return
+    _print_hooks(found, interface, all_netns=all_netns)
+    if companions:
+        from netbpf.cli.render.auto import table
+
+        say([Line(""), *table(companions)])
+
+
+def _set_json(one: "CompanionSet") -> dict[str, Any]:
+    from netbpf.cli.render.auto import set_json
+
+    return set_json(one)
+
+
+def _print_hooks(found: list[Attachment], interface: str | None, *, all_netns: bool) -> None:
     if not found:
         where = f" on {escape(interface)}" if interface else ""
         click.echo(f"no XDP or TC program{where}")
