@@ -142,6 +142,7 @@ def attach(
     mode: str | None = None,
     settings: Settings = (),
     map_sizes: MapSizes = (),
+    redirects: Sequence[str] = (),
     replace: bool = False,
     link: bool = False,
     atomic: bool = False,
@@ -164,6 +165,7 @@ def attach(
     clsact filter, to run beside foreign ones. ``mode`` is native (the default), skb, hw or
     auto, for XDP only. ``settings`` are values of global variables, as typed (``["limit=5"]``) or as Python values
     (``{"limit": 5}``). ``map_sizes`` sets how many entries maps have (``["flows=65536"]`` or ``{"flows": 65536}``).
+    ``redirects`` fills devmaps and cpumaps: ``["tx[0]=eth1:program", "cpus[*]=1024"]``, with programs to run there.
     ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
     shared; without it each attach has its own. The program stays attached when the process ends, unless the result
     is used as a context manager.
@@ -184,6 +186,7 @@ def attach(
         mode=mode,
         settings=settings,
         map_sizes=map_sizes,
+        redirects=tuple(redirects),
         replace=replace,
         link=link,
         atomic=atomic,

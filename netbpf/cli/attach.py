@@ -64,6 +64,10 @@ def log_kept(path: Path | None) -> Iterator[None]:
     help="Make a map with N entries (ring buffers: bytes) instead of what the object says; N may be 'cpus'.",
 )
 @click.option(
+    "--redirect", "redirects", metavar="MAP[KEY]=TARGET[:PROGRAM]", multiple=True,
+    help="xdp: fill a devmap (TARGET: interface) or cpumap (TARGET: queue size; KEY may be *), and run PROGRAM there.",
+)  # fmt: skip
+@click.option(
     "--replace", is_flag=True, help="Swap netbpf's own program on the hook, without a gap."
 )
 @click.option("--link", is_flag=True, help="Attach by a pinned bpf_link (XDP) or TCX (tc).")
@@ -129,6 +133,7 @@ def attach_command(
     direction: str | None,
     settings: tuple[str, ...],
     map_sizes: tuple[str, ...],
+    redirects: tuple[str, ...],
     replace: bool,
     link: bool,
     atomic: bool,
@@ -179,6 +184,7 @@ def attach_command(
             mode=mode,
             settings=settings,
             map_sizes=map_sizes,
+            redirects=redirects,
             replace=replace,
             link=link,
             atomic=atomic,

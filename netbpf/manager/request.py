@@ -25,7 +25,8 @@ class AttachRequest:
     Each of ``objects`` becomes a member of what runs on the hook, called ``name`` or after its program, in the order
     of ``priority`` (default 50, lower first); ``proceed_on`` are the verdicts that hand the packet on (None: the
     hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``pin_maps``
-    is the directory in a bpffs where maps that ask to be pinned by name are shared.
+    is the directory in a bpffs where maps that ask to be pinned by name are shared. ``redirects`` are entries of
+    devmaps and cpumaps, ``tx[0]=eth1:program``.
     """
 
     hook: Hook
@@ -35,6 +36,7 @@ class AttachRequest:
     mode: str | None = None
     settings: Settings = ()
     map_sizes: MapSizes = ()
+    redirects: tuple[str, ...] = ()
     replace: bool = False
     link: bool = False
     atomic: bool = False
@@ -67,6 +69,8 @@ class AttachRequest:
             raise UsageError(
                 f"no XDP mode {self.mode!r}", hint="the modes are native, skb, hw and auto"
             )
+        if self.redirects and self.hook is not Hook.XDP:
+            raise UsageError("--redirect is for xdp: tc programs have no devmaps and cpumaps")
         if self.pref is not None and (self.hook is Hook.XDP or self.link):
             raise UsageError("--pref is the priority of a clsact filter; xdp and --link have none")
 
