@@ -19,6 +19,14 @@ _READABLE = HASH_MAPS | ARRAY_MAPS | {
     MapType.LPM_TRIE, MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP, MapType.CGROUP_ARRAY,
     MapType.PERF_EVENT_ARRAY, MapType.SOCKMAP, MapType.SOCKHASH, MapType.STACK_TRACE,
 }  # fmt: skip
+# Their keys are indexes up to max_entries, so they are never full.
+_INDEXED = ARRAY_MAPS | {
+    MapType.DEVMAP,
+    MapType.CPUMAP,
+    MapType.XSKMAP,
+    MapType.SOCKMAP,
+    MapType.PERF_EVENT_ARRAY,
+}
 
 
 @functools.cache
@@ -101,7 +109,7 @@ class Map(Handle[MapInfo]):
         name, info = escape(self.info.name), self.info
         # A full LPM trie answers ENOSPC (kernel/bpf/lpm_trie.c), other maps E2BIG.
         if error.errno in (errno.E2BIG, errno.ENOSPC):
-            if info.type in ARRAY_MAPS:
+            if info.type in _INDEXED:
                 index = int.from_bytes(key, "little")
                 return ObjectError(
                     f"map {name} has {info.max_entries} entries; index {index} is behind its end"

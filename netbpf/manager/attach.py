@@ -7,6 +7,7 @@ from dataclasses import replace
 from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, UsageError
 from netbpf.manager import members as on_hook
+from netbpf.manager import redirects
 from netbpf.manager.build import Builder, Built
 from netbpf.manager.change import Changes
 from netbpf.manager.incoming import Incoming, incoming
@@ -17,7 +18,7 @@ from netbpf.manager.request import AUTO, AttachRequest, AttachResult
 from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, upgrade_command, where
-from netbpf.model import Attachment, Interface, Occupant
+from netbpf.model import Attachment, Interface, Member, Occupant
 from netbpf.net import tc
 from netbpf.net.interfaces import expand
 from netbpf.net.netns import Namespace
@@ -41,6 +42,9 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         interfaces = expand(session, request.interfaces)
         # The verifier may need long: nobody else should have to wait for it, so the lock comes after.
         coming = [stack.enter_context(one) for one in incoming(request)]
+        redirects.fill(
+            request.redirects, (one.loaded for one in coming), session, request.kernel_btf
+        )
         remarks = tuple(note for one in coming for note in one.notes)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             notes = remarks + repair(session)
@@ -149,7 +153,7 @@ class _Attaching:
         )
 
     def _named(
-        self, interface: Interface, there: Members
+        self, interface: Interface, there: Members, present: Attachment | None = None
     ) -> tuple[Members, Mapping[str, Incoming]]:
         """The members with those that come, and these by the names they get."""
         names: dict[str, Incoming] = {}
@@ -158,17 +162,32 @@ class _Attaching:
             member = one.member
             same = on_hook.same_program(there, member)
             if same and self.request.name is None:
-                command = upgrade_command(interface, self.request.hook, same.name)
-                raise HookBusyError(
-                    f"{place} runs {escape(member.program)} of {escape(member.object.path)} already, "
-                    f"as member {escape(same.name)}",
-                    hint=f"to bring it up to date: {command}; to run it twice, give --name",
-                )
+                raise self._twice(interface, same, present)
             if self.request.name is None:
                 member = replace(member, name=on_hook.free_name(there, member.name))
             there = on_hook.add(there, member, place)
             names[member.name] = one
         return there, names
+
+    def _twice(
+        self, interface: Interface, same: Member, present: Attachment | None
+    ) -> HookBusyError:
+        """The same program of the same object is most often meant as its successor."""
+        name = escape(same.program)
+        if present is None:
+            return HookBusyError(
+                f"{name} of {escape(same.object.path)} is named twice",
+                hint="to run it twice, attach it a second time with --name",
+            )
+        what = occupant_text(present)
+        if present.is_chain:
+            what += f" with {name} of {escape(same.object.path)} as member {escape(same.name)}"
+        upgrade = upgrade_command(interface, self.request.hook, same.name)
+        return HookBusyError(
+            f"{where(interface, self.request.hook)} already runs {what}",
+            hint=f"to bring it up to date: {upgrade}; to run it twice, give --name; "
+            f"or take it off: {detach_command(present)}",
+        )
 
     def _neighbours(self, interface: Interface, present: list[Attachment]) -> tuple[str, ...]:
         """Refuse foreign programs where they exclude ours; the others are named aloud."""
@@ -235,7 +254,7 @@ class _Attaching:
                 )
             members, names = self._named(occupant.interface, ())
         else:
-            members, names = self._named(occupant.interface, current.members)
+            members, names = self._named(occupant.interface, current.members, present)
         built = self._built(members, current, names)
         made = self.changes.swap(occupant, current, built, undo)
         replaced = occupant.prog_id if request.replace else None
