@@ -347,6 +347,8 @@ def next_id(kind: str, start: int) -> int | None:
 
 def fd_by_id(kind: str, number: int) -> Fd:
     """Open a "PROG", "MAP", "BTF" or "LINK" by its id. Needs CAP_SYS_ADMIN (or CAP_BPF for some kinds)."""
+    if not 0 < number < 1 << 32:
+        raise KernelError(f"BPF_{kind}_GET_FD_BY_ID", errno.ENOENT)
     return Fd(_call(f"{kind}_GET_FD_BY_ID", _attr("III", number, 0, 0)))
 
 

@@ -74,6 +74,9 @@ class Record:
             raise ValueError("not a netbpf record") from error
         if not record.generations or not all(one.members for one in record.generations):
             raise ValueError("a netbpf record without programs")
+        ids = (record.netns, record.ifindex, *(one.prog_id for one in record.generations))
+        if any(one >= 1 << 32 for one in ids):
+            raise ValueError("a netbpf record with ids that the kernel does not give")
         return record
 
 

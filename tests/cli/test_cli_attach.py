@@ -271,11 +271,12 @@ def test_links(lab: Lab) -> None:
 def test_an_occupied_hook_is_named_with_the_way_out(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     before = lab.hooks()
-    done = lab("attach", "xdp", "dut0", "builtin:xdp_drop", code=7)
+    done = lab("attach", "xdp", "dut0", "builtin:xdp_count", code=7)
     number = before[0]["program"]["id"]
     assert done.error == (
         f"dut0 xdp already runs xdp_count (program {number}, native, managed by netbpf); "
-        f"swap it with --replace, or take it off: netbpf detach xdp dut0 --netns {lab.netns}"
+        "to bring it up to date: netbpf upgrade xdp dut0 xdp_count OBJECT; to run it twice, give --name; "
+        f"or take it off: netbpf detach xdp dut0 --netns {lab.netns}"
     )
     assert lab.hooks() == before
 

@@ -39,16 +39,18 @@ def test_an_interface_named_twice_is_attached_once(lab: Lab) -> None:
 
 def test_one_that_is_busy_does_not_stop_the_others(lab: Lab) -> None:
     lab.wires(2)
-    lab("attach", "xdp", "dut1", "builtin:xdp_drop")
+    lab("attach", "xdp", "dut1", "builtin:xdp_count")
+    before = lab.hooks()
     done = lab("attach", "xdp", "dut*", "builtin:xdp_count", code=7)
-    assert done.error.startswith("dut1 xdp already runs xdp_drop ")
+    assert done.error.startswith("dut1 xdp already runs xdp_count ")
     assert [line.split()[0] for line in done.lines] == ["dut0", "dut2"]
-    assert [name for _, _, name in lab.programs()] == ["xdp_count", "xdp_drop", "xdp_count"]
+    assert [name for _, _, name in lab.programs()] == ["xdp_count"] * 3
+    assert [one for one in lab.hooks() if one["interface"] == "dut1"] == before
 
 
 def test_one_that_is_busy_in_json(lab: Lab) -> None:
     lab.wires(1)
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
+    lab("attach", "xdp", "dut0", "builtin:xdp_count")
     done = lab("attach", "xdp", "dut0,dut1", "builtin:xdp_count", "--json", code=7)
     found = done.json
     assert [one["interface"] for one in found["hooks"]] == ["dut1"]
@@ -59,7 +61,7 @@ def test_one_that_is_busy_in_json(lab: Lab) -> None:
 @pytest.mark.parametrize("kind", ["xdp", "tc"])
 def test_atomic_is_all_or_nothing(lab: Lab, kind: str) -> None:
     lab.wires(2)
-    lab("attach", kind, "dut2", f"builtin:{kind}_drop")
+    lab("attach", kind, "dut2", f"builtin:{kind}_count")
     before = lab.hooks()
     done = lab("attach", kind, "dut*", f"builtin:{kind}_count", "--atomic", code=7)
     assert done.error.startswith("dut2 ")
@@ -145,7 +147,7 @@ def test_a_pinned_map_of_another_shape_is_refused(lab: Lab, bpffs: Path) -> None
 
 
 def test_a_failed_attach_pins_nothing(lab: Lab, bpffs: Path) -> None:
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
+    lab("attach", "xdp", "dut0", lab.object("shared"))
     lab("attach", "xdp", "dut0", lab.object("shared"), "--pin-maps", bpffs / "maps", code=7)
     assert not list((bpffs / "maps").iterdir())
 

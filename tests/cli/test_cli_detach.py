@@ -110,7 +110,7 @@ def test_json(lab: Lab) -> None:
     assert lab("detach", "--json").json == {
         "schema": "netbpf.detach/1",
         "hooks": [
-            {"interface": "dut0", "hook": "xdp", "program": {"id": number, "name": "xdp_count"}, "gone": None}
+            {"interface": "dut0", "hook": "xdp", "program": {"id": number, "name": "xdp_count"}, "gone": None, "left": []}
         ],
     }  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_json(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("xdp", "dut0", "dut1"),
+        ("xdp", "dut0", "member", "more"),
         ("xdp", "dut0", "--egress"),
         ("--force",),
         ("--id", "0"),

@@ -39,6 +39,10 @@ def generation(**values: object) -> Callable[[Path], None]:
     return changed(lambda data: data["generations"][0].update(values))
 
 
+def member(**values: object) -> Callable[[Path], None]:
+    return changed(lambda data: data["generations"][0]["members"][0].update(values))
+
+
 def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         path.unlink()
@@ -65,7 +69,7 @@ DAMAGES = {
     "link-to-itself": replaced(lambda path: path.symlink_to(path)),
     "directory": replaced(lambda path: path.mkdir()),
     "fifo": replaced(os.mkfifo),
-    "other-schema": changed(lambda data: data.update(schema="netbpf.record/2")),
+    "other-schema": changed(lambda data: data.update(schema="netbpf.record/1")),
     "other-boot": changed(lambda data: data.update(boot="c0ffee")),
     "boot-of-another-type": changed(lambda data: data.update(boot=None)),
     "unknown-field": changed(lambda data: data.update(evil=1)),
@@ -86,8 +90,17 @@ DAMAGES = {
     "time-infinite": generation(attached_at=float("inf")),
     "time-nan": generation(attached_at=float("nan")),
     "mode-list": generation(mode=[]),
-    "object-null": generation(object=None),
-    "object-number": generation(object={"path": 1, "sha256": 2}),
+    "members-null": generation(members=None),
+    "members-none": generation(members=[]),
+    "members-number": generation(members=[1]),
+    "object-null": member(object=None),
+    "object-number": member(object={"path": 1, "sha256": 2}),
+    "priority-text": member(priority="low"),
+    "slot-negative": member(slot=-1),
+    "proceed-on-text": member(proceed_on="pass"),
+    "maps-flat": member(maps=["counter", 7]),
+    "maps-text": member(maps=[["counter", "7"]]),
+    "previous-number": member(previous=3),
     "name-object": generation(name={}),
 }  # fmt: skip
 
@@ -110,9 +123,12 @@ def test_a_damaged_record(lab: Lab, record: Path, damage: Callable[[Path], None]
 
 
 ODD = {
-    "path": generation(object={"path": "\ud800\x1b[31m\n", "sha256": "../../etc/passwd"}),
+    "path": member(object={"path": "\ud800\x1b[31m\n", "sha256": "../../etc/passwd"}),
     "name": generation(name="\x00\udcff" * 50, tag="\n"),
     "interface": changed(lambda data: data.update(interface="../..\x1b]0;x\x07")),
+    "member": member(name="\x1b[31m\n", program="\udcff"),
+    "map-large": member(maps=[["\x1b", 1 << 60]]),
+    "previous": member(previous={"path": "\x1b", "sha256": "../../etc/passwd"}),
     "namespace": changed(lambda data: data.update(netns_name="$(reboot)\n")),
     "old": generation(attached_at=0),
     "in-the-future": generation(attached_at=4e9),

@@ -53,12 +53,12 @@ def test_rounds_that_fail(lab: Lab) -> None:
 
     def one_round() -> None:
         for arguments, options in (
-            (("xdp", "v0", "builtin:xdp_count"), {}),
+            (("xdp", "v0", "builtin:xdp_globals"), {}),
             (("xdp", "v2", "builtin:xdp_globals"), {"mode": "hw"}),
             (("xdp", "v9", "builtin:xdp_globals"), {}),
             (("xdp", "v2", "builtin:nothing"), {}),
             (("xdp", "v2", "builtin:xdp_globals"), {"settings": ["nothing=1"]}),
-            (("xdp", "v2,v0", "builtin:xdp_count"), {"atomic": True, "mode": "skb"}),
+            (("xdp", "v2,v0", "builtin:xdp_globals"), {"atomic": True, "mode": "skb"}),
             (("tc", "v0", "builtin:tc_globals"), {"netns": "no-such-namespace"}),
         ):
             with pytest.raises(NetbpfError):
