@@ -7,22 +7,12 @@ from netbpf._sys.packet_runs import PacketRuns
 from netbpf.constants import Hook
 from netbpf.errors import KernelError
 from netbpf.packets.capture.model import WINDOW, Block
+from netbpf.packets.limits import limits
 from netbpf.packets.replay_runner import Outputs, Piece
+from netbpf.packets.verdicts import verdict_of
 
-MIN_PACKET = (
-    14  # bytes, ETH_HLEN: TEST_RUN takes nothing shorter (net/bpf/test_run.c, bpf_test_init)
-)
 _OUT = 1 << 17  # bytes: more than TEST_RUN can make of a packet, 17 pages and what is in one piece
 _PIECE = 1024  # packets of which outputs are collected
-
-TOO_SHORT = "shorter than an Ethernet header (14 bytes)"
-TOO_LONG = "longer than TEST_RUN takes"
-NOT_TAKEN = "refused by TEST_RUN"
-
-
-def signed(value: int) -> int:
-    """A 32-bit return code as TC programs mean it."""
-    return value - (1 << 32) if value >= 1 << 31 else value
 
 
 class SingleRunner:
@@ -50,7 +40,7 @@ class SingleRunner:
             except KernelError as error:
                 if verdicts:
                     yield self._piece(begin, verdicts, kept, lengths)
-                yield Piece(index, [], refused=why(error, block.lengths[index]))
+                yield Piece(index, [], refused=why(error, self._hook, block.lengths[index]))
                 begin, verdicts, kept, lengths = index + 1, [], bytearray(), []
                 continue
             verdicts.append(verdict)
@@ -67,14 +57,14 @@ class SingleRunner:
     def one(self, block: Block, index: int) -> int:
         """The verdict on one packet. Raises KernelError where TEST_RUN does not take it."""
         value = self._runs.run(block.starts[index], block.lengths[index])
-        return value if self._hook is Hook.XDP else signed(value)
+        return verdict_of(self._hook, value)
 
     def only(self, block: Block, index: int) -> Piece:
         """One packet as a piece of its own."""
         try:
             verdict = self.one(block, index)
         except KernelError as error:
-            return Piece(index, [], refused=why(error, block.lengths[index]))
+            return Piece(index, [], refused=why(error, self._hook, block.lengths[index]))
         data = bytearray(self._runs.output()) if self._outputs else bytearray()
         return self._piece(index, [verdict], data, [len(data)])
 
@@ -85,13 +75,14 @@ class SingleRunner:
         """Nothing is ours."""
 
 
-def why(error: KernelError, length: int) -> str:
-    """Why TEST_RUN did not take a packet; the error itself where that is about no packet."""
-    if error.errno == errno.EINVAL:
-        if length < MIN_PACKET:
-            return TOO_SHORT
-        # The other limits depend on the kernel, the architecture, and whether the program takes packets in parts.
-        return TOO_LONG if length > 1500 else NOT_TAKEN
-    if error.errno in (errno.ENOMEM, errno.EMSGSIZE):
-        return TOO_LONG
+def why(error: KernelError, hook: Hook, length: int) -> str:
+    """Why TEST_RUN did not take a packet; the error itself where that is not about the packet's length."""
+    taken = limits(hook)
+    if length < taken.minimum:
+        return f"shorter than {taken.minimum} bytes, an Ethernet header"
+    if length > taken.maximum:
+        kind = "xdp" if hook is Hook.XDP else "tc"
+        return f"longer than {taken.maximum} bytes, the most that TEST_RUN takes for {kind}"
+    if error.errno == errno.ENOMEM:
+        return "the kernel had no memory for it"
     raise error

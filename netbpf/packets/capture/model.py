@@ -1,7 +1,7 @@
 """What a capture is read as: blocks of packets that lie in one piece of memory."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 # Bytes that a packet may have in a capture: what libpcap takes (MAXIMUM_SNAPLEN). More is damage.
@@ -22,15 +22,35 @@ class Stamp(NamedTuple):
 class Block:
     """Some packets in a row. ``memory`` holds them only until the next block is asked for.
 
-    ``starts`` and ``lengths`` are in bytes; ``first`` is the number of the first packet in the capture, from 1;
-    ``numbers`` are those of all, where some between them were left out.
+    ``starts`` and ``lengths`` are in bytes; ``numbers`` are those of the packets in the capture, from 1; ``some_cut``
+    says that the capture may hold less of a packet than there was.
     """
 
     memory: memoryview
     starts: list[int]
     lengths: list[int]
-    numbers: range | list[int]
+    numbers: Sequence[int]
     stamp: Callable[[int], Stamp]
+    some_cut: bool = False
+
+    def first(self, count: int) -> "Block":
+        """The block without what comes after its first packets."""
+        if count >= len(self.starts):
+            return self
+        return replace(
+            self,
+            starts=self.starts[:count],
+            lengths=self.lengths[:count],
+            numbers=self.numbers[:count],
+        )
+
+    def cut(self) -> int:
+        """How many packets were captured in part only."""
+        if not self.some_cut:
+            return 0
+        return sum(
+            self.stamp(index).wire_length > length for index, length in enumerate(self.lengths)
+        )
 
     def packet(self, index: int) -> bytes:
         """The bytes of a packet, by its place in the block."""

@@ -19,14 +19,12 @@ class Capture:
     packets that are no Ethernet frames, by their link type.
     """
 
-    def __init__(self, path: str | os.PathLike[str], memory: memoryview | None = None) -> None:
-        """``memory`` is where packets are read to, of at least ``WINDOW`` bytes; a piece of our own without it."""
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open it, and look at its beginning."""
         self.source = Source(path)
         try:
-            window = Window(
-                self.source, memoryview(bytearray(WINDOW)) if memory is None else memory
-            )
-            self._reader = _reader(window)
+            self._window = Window(self.source, memoryview(bytearray(WINDOW)))
+            self._reader = _reader(self._window)
         except BaseException:
             self.source.close()
             raise
@@ -45,6 +43,15 @@ class Capture:
         """Bytes read of the file, and its size; (0, 0) for what has none."""
         return self.source.position, self.source.size
 
+    @property
+    def compressed(self) -> bool:
+        """Whether the file's size says nothing of what is in it."""
+        return self.source.compressed
+
+    def use(self, memory: memoryview) -> None:
+        """Read packets into this memory, of at least ``WINDOW`` bytes. Before the first block is asked for."""
+        self._window.use(memory)
+
     def close(self) -> None:
         """Close the file."""
         self.source.close()
@@ -56,12 +63,12 @@ class Capture:
         self.close()
 
 
-def open_capture(path: str | os.PathLike[str], memory: memoryview | None = None) -> Capture:
+def open_capture(path: str | os.PathLike[str]) -> Capture:
     """Open a pcap or pcapng, compressed with gzip or not; ``-`` is standard input.
 
     CaptureError for what is none, for other link types than Ethernet, and for what cannot be read.
     """
-    return Capture(path, memory)
+    return Capture(path)
 
 
 def _reader(window: Window) -> Pcap | Pcapng:

@@ -46,7 +46,7 @@ class Pcap:
         # The upper bits say how long a frame check sequence is (draft-ietf-opsawg-pcap, section 4).
         if link & 0xFFFF != linktypes.ETHERNET:
             raise linktypes.refused(origin, link & 0xFFFF)
-        self._captured = struct.Struct(order + "I")
+        self._lengths = struct.Struct(order + "II")
         self._head = struct.Struct(order + "IIII")
         window.at += _FILE_HEADER
 
@@ -75,7 +75,7 @@ class Pcap:
         window = self.window
         if window.end - window.at < _HEAD:
             return False
-        length = window.unpack(self._captured.format, 8)[0]
+        length = self._lengths.unpack_from(window.memory, window.at + 8)[0]
         if length <= MAX_RECORD:
             return False
         self._warn(
@@ -86,16 +86,19 @@ class Pcap:
     def _block(self) -> Block:
         window = self.window
         memory, at, last = window.memory, window.at, window.end - _HEAD
-        captured = self._captured.unpack_from
+        lengths_of = self._lengths.unpack_from
         starts: list[int] = []
         lengths: list[int] = []
+        cut = False
         add_start, add_length = starts.append, lengths.append
         while (
             at <= last
         ):  # a fifth of a microsecond a packet: everything else waits until it is asked for
-            (length,) = captured(memory, at + 8)
+            length, wire = lengths_of(memory, at + 8)
             if at + length > last:
                 break
+            if wire > length:
+                cut = True
             at += _HEAD
             add_start(at)
             add_length(length)
@@ -103,7 +106,7 @@ class Pcap:
         window.at = at
         first = self._read + 1
         return Block(
-            memory, starts, lengths, range(first, first + len(starts)), self._stamper(starts)
+            memory, starts, lengths, range(first, first + len(starts)), self._stamper(starts), cut
         )
 
     def _stamper(self, starts: list[int]) -> Callable[[int], Stamp]:

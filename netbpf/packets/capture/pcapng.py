@@ -41,6 +41,7 @@ class _Found:
     starts: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    cut: bool = False
 
 
 class Pcapng:
@@ -186,11 +187,11 @@ class Pcapng:
             self._damage = f"a packet's block has {total} bytes"
             return
         if kind == PACKET:
-            number, _, _, length, _ = self._packet.unpack_from(memory, at + _HEAD)
+            number, _, _, length, wire = self._packet.unpack_from(memory, at + _HEAD)
         elif kind == OLD_PACKET:
-            number, _, _, _, length, _ = self._old.unpack_from(memory, at + _HEAD)
+            number, _, _, _, length, wire = self._old.unpack_from(memory, at + _HEAD)
         else:
-            number, length = 0, self._simple_length(at, room)
+            number, (length, wire) = 0, self._simple_lengths(at, room)
         if length > room:
             self._damage = f"a packet claims {length} bytes in a block of {total}"
         elif number >= len(self._interfaces):
@@ -203,20 +204,26 @@ class Pcapng:
                 found.starts.append(at + before)
                 found.lengths.append(length)
                 found.numbers.append(self._packets)
+                found.cut |= wire > length
             else:
                 name = linktypes.name_of(link)
                 self._foreign = link if self._foreign is None else self._foreign
                 self.skipped[name] = self.skipped.get(name, 0) + 1
 
-    def _simple_length(self, at: int, room: int) -> int:
+    def _simple_lengths(self, at: int, room: int) -> tuple[int, int]:
         """A simple packet does not say how much of it is there."""
         wire: int = self._one.unpack_from(self.window.memory, at + _HEAD)[0]
         snaplen = self._interfaces[0].snaplen if self._interfaces else 0
-        return min(wire, snaplen or wire, room)
+        return min(wire, snaplen or wire, room), wire
 
     def _block(self, found: _Found) -> Block:
         return Block(
-            self.window.memory, found.starts, found.lengths, found.numbers, self._stamper(found)
+            self.window.memory,
+            found.starts,
+            found.lengths,
+            found.numbers,
+            self._stamper(found),
+            found.cut,
         )
 
     def _stamper(self, found: _Found) -> Callable[[int], Stamp]:

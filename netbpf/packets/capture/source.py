@@ -30,6 +30,7 @@ class Source:
         self.path = os.fspath(path)
         self.origin = "standard input" if self.path == STDIN else escape(Path(self.path).name)
         self.size = 0  # bytes, 0 where it is not known
+        self.compressed = False
         self._raw = self._open()
         try:
             self._file, self.head = self._unpacked()
@@ -58,7 +59,7 @@ class Source:
         if head.startswith(_GZIP):
             joined = cast("io.BufferedIOBase", _Joined(head, self._raw))
             unpacked = gzip.GzipFile(fileobj=joined)
-            self._file = unpacked
+            self.compressed = True
             try:
                 return unpacked, self._exactly(unpacked, 4)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -17,6 +17,13 @@ class Window:
         self.at = self.end = self.base = 0
         self.broken = ""
 
+    def use(self, memory: memoryview) -> None:
+        """Go on in another piece of memory, at least as large."""
+        rest = self.end - self.at
+        memory[:rest] = self.memory[self.at : self.end]
+        self.memory, self.base = memory, self.place
+        self.at, self.end = 0, rest
+
     @property
     def place(self) -> int:
         """Where in the stream reading has come to."""
