@@ -98,7 +98,7 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
                             link.close()
                 _keep_prog_arrays(pins, spec, made)
                 checkpoint()
-            return AutoResult(autopins.find(pins.number), notes)
+                return AutoResult(autopins.find(pins.number), notes)
 
 
 class _named:  # noqa: N801 - used as a statement
