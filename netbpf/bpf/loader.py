@@ -172,6 +172,8 @@ class _Loader:
     def prepare(self, program: ProgramSpec) -> Prepared:
         image, _ = self._code(program)
         self._fill_slots()
+        for one in self.programs.values():
+            one.close()  # the prog arrays have them now
         return Prepared(self.spec, program, image, self.maps)
 
     # --- types ---

@@ -1,14 +1,21 @@
 """Which member a rejection is about, why, and what would help."""
 
 import errno
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from netbpf._sys.fd import Fd
+from netbpf.bpf import insn as bpf
 from netbpf.bpf import rejection
-from netbpf.bpf.chain.link import license_of
+from netbpf.bpf.chain.link import GPL_COMPATIBLE
 from netbpf.bpf.chain.part import Part
+from netbpf.bpf.chain.plan import MAX_TAIL_CALLS, Shape
 from netbpf.bpf.chain.submit import Rejected
+from netbpf.bpf.loader import load
+from netbpf.bpf.map import Map
 from netbpf.bpf.sections import fits
 from netbpf.constants import Hook
 from netbpf.errors import NetbpfError, NotSupportedError, ObjectError, VerifierError
@@ -16,32 +23,42 @@ from netbpf.explain.log import parse
 from netbpf.explain.model import CodeLine, RejectedCode
 from netbpf.text import escape
 
-Attempt = Callable[[Sequence[Part]], Rejected | None]
+Why = Callable[[Sequence[Part]], Rejected | None]
 
-_TOO_COMPLEX = re.compile(r"BPF program is too large\. Processed \d+ insn")
+_GPL_ONLY = re.compile(r"cannot call GPL-restricted function from non-GPL compatible program")
+_DEPTH = re.compile(r"the call stack of \d+ frames is too deep")
 _STACK = re.compile(r"combined stack size of \d+ calls is \d+|call stack of previous frames")
-_GPL_ONLY = "cannot call GPL-restricted function from non-GPL compatible program"
 _TAIL = 1 << 16  # characters at the end of a log that say why
+_TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL
 
 
-def too_complex(rejected: Rejected) -> bool:
-    """Whether the verifier gave up because there is too much to verify in all."""
-    return bool(_TOO_COMPLEX.search(rejected.log[-_TAIL:])) or (
-        rejected.errno == errno.E2BIG and not rejected.log.strip()
-    )
+def too_much(rejected: Rejected) -> bool:
+    """Whether the verifier gave up because there is too much of something in all: fewer members may go."""
+    return rejected.errno == errno.E2BIG
 
 
-def stack(rejected: Rejected) -> bool:
-    """Whether it is about the stack of functions in a row of calls."""
-    return bool(_STACK.search(rejected.log[-_TAIL:]))
+def refuse_tail_calls(segments: Sequence[Sequence[Shape]]) -> None:
+    """NotSupportedError for a chain in which a tail call would do nothing.
 
-
-def too_many(number: int) -> NotSupportedError:
-    """More programs than a packet can jump through."""
-    return NotSupportedError(
-        f"the chain is too large: its members take {number} programs, and a packet passes through 33 at most",
-        hint="members that share maps, or fewer members, make it smaller",
-    )
+    A packet has 33 tail calls, all members together; the jumps between the programs of a large chain are some.
+    """
+    left = MAX_TAIL_CALLS - (len(segments) - 1)
+    if left < 0:
+        raise NotSupportedError(
+            f"the chain is too large: its members take {len(segments)} programs, and a packet makes "
+            f"{MAX_TAIL_CALLS} tail calls at most",
+            hint="members that share maps, or fewer members, make it smaller",
+        )
+    jumping = [one.part for shapes in segments for one in shapes if one.tail_calls]
+    if len(jumping) > left:
+        raise _of(
+            jumping[left],
+            NotSupportedError(
+                f"{jumping[left].shown} may be left without its tail call: a packet makes {MAX_TAIL_CALLS} in all, and "
+                f"{left} members before this one make some",
+                hint="have fewer members with tail calls on one hook",
+            ),
+        )
 
 
 def refuse_unlinkable(parts: Sequence[Part], hook: Hook) -> None:
@@ -62,10 +79,14 @@ def refuse_unlinkable(parts: Sequence[Part], hook: Hook) -> None:
             )
 
 
-def error(rejected: Rejected, parts: Sequence[Part], hook: Hook, attempt: Attempt) -> NetbpfError:
-    """The error for a chain of ``parts`` that was rejected; ``attempt`` tries to load a part of it."""
-    part, rejected, parts, beside = _culprit(rejected, parts, attempt)
-    return _of(part, _explained(part, rejected, parts, hook, beside))
+def error(parts: Sequence[Part], hook: Hook, why: Why) -> NetbpfError:
+    """The error for a chain of ``parts`` that was rejected; ``why`` says of some of them why they are, or None."""
+    part, beside, rejected, chain = _culprit(parts, why)
+    if rejected is None:
+        return NetbpfError("the kernel refused the chain, and then it did not", hint="try again")
+    if not beside and not too_much(rejected) and (alone := _alone(part, hook)):
+        return _of(part, alone)
+    return _of(part, _explained(part, beside, rejected, chain, hook))
 
 
 def _of(part: Part, found: NetbpfError) -> NetbpfError:
@@ -73,56 +94,114 @@ def _of(part: Part, found: NetbpfError) -> NetbpfError:
     return found
 
 
-def _culprit(
-    rejected: Rejected, parts: Sequence[Part], attempt: Attempt
-) -> tuple[Part, Rejected, Sequence[Part], int]:
-    """The member at fault, its rejection, the chain that was rejected, and how many members it needs beside it."""
-    if len(parts) == 1:
-        return parts[0], rejected, parts, 0
+def _culprit(parts: Sequence[Part], why: Why) -> tuple[Part, int, Rejected | None, Sequence[Part]]:
+    """The member at fault, how many it needs beside it for that, its rejection, and the chain that was rejected."""
+    rejected = why(parts)
+    if len(parts) == 1 or rejected is None:
+        return parts[0], 0, rejected, parts
     for one in _suspects(rejected, parts):
-        if alone := attempt([one]):
-            return one, alone, [one], 0
+        if alone := why([one]):
+            return one, 0, alone, [one]
     # Each goes by itself: the first with which it is too much.
-    least, most, found = 1, len(parts), rejected
+    least, most = 1, len(parts)
     while most - least > 1:
         middle = (least + most) // 2
-        if result := attempt(parts[:middle]):
-            most, found = middle, result
+        if found := why(parts[:middle]):
+            most, rejected = middle, found
         else:
             least = middle
-    return parts[most - 1], found, parts[:most], most - 1
+    return parts[most - 1], most - 1, rejected, parts[:most]
 
 
 def _suspects(rejected: Rejected, parts: Sequence[Part]) -> list[Part]:
     """All members, the one first whose code the verifier looked at last."""
     last = parse(rejected.log).last
-    number = _member_at(rejected, last.insn) if last else -1
-    first = [parts[number]] if number >= 0 else []
-    return first + [one for one in parts if one not in first]
-
-
-def _member_at(rejected: Rejected, index: int) -> int:
     starts = rejected.linked.starts
-    return starts[max(bisect_right(starts, index, key=lambda one: one[0]) - 1, 0)][1]
+    index = bisect_right(starts, last.insn, key=lambda one: one[0]) - 1 if last else 0
+    number = starts[index][1]
+    return [*parts[number : number + 1], *parts] if number >= 0 else list(parts)
+
+
+def _alone(part: Part, hook: Hook) -> NetbpfError | None:
+    """What is wrong with a member that does not load by itself either, with the maps it has."""
+    with ExitStack() as opened:
+        maps = {
+            ref.map: opened.enter_context(Map(Fd(os.dup(bpf.read(part.image.insns, ref.at).imm))))
+            for ref in part.image.maps
+            if not _names_types(
+                part
+            )  # its maps would hold objects of the types they were made with
+        }
+        try:
+            load(part.spec, part.program, hook, reuse=maps).close()
+        except (VerifierError, NotSupportedError) as error:
+            error.message = f"member {escape(part.name)}: {error.message}"
+            error.args = (error.message,)
+            return error
+    return None
 
 
 def _explained(
-    part: Part, rejected: Rejected, parts: Sequence[Part], hook: Hook, beside: int
+    part: Part, beside: int, rejected: Rejected, parts: Sequence[Part], hook: Hook
 ) -> NetbpfError:
-    name = part.shown + (
-        f" beside {beside} others" if beside > 1 else " beside another" if beside else ""
-    )
-    if _GPL_ONLY in rejected.log[-_TAIL:]:
+    tail = rejected.log[-_TAIL:]
+    if _GPL_ONLY.search(tail):
         return _licenses(part, parts, rejected)
-    found = rejection.explain(name, rejected.linked.request, rejected.errno, rejected.log)
-    if isinstance(found, VerifierError):
-        code = code_of(rejected, parts, hook)
-        return rejection.taught(found, name, code, types_refused=False)
+    if not tail.strip() and rejected.errno == errno.EINVAL and Shape(part).tail_calls:
+        return _prog_array(part)
+    others = f" behind {beside} others" if beside > 1 else " behind another" if beside else ""
+    found = rejection.explain(
+        part.shown + others, rejected.linked.request, rejected.errno, rejected.log
+    )
+    if not isinstance(found, VerifierError):
+        return found
+    found = rejection.taught(
+        found, part.shown + others, code_of(rejected, parts, hook), types_refused=False
+    )
+    remark = _remark(part, beside, tail)
+    if remark:
+        found.hint = f"{remark}; {found.hint}" if found.hint else remark
     return found
 
 
+def _remark(part: Part, beside: int, tail: str) -> str:
+    """What is so only in a chain, where it loads by itself."""
+    if beside:
+        return ""
+    if _DEPTH.search(tail):
+        return "alone it loads; in a chain the dispatcher is one of the 8"
+    if _STACK.search(tail):
+        return "alone it loads; in a chain the dispatcher is one more function in the row"
+    if _names_types(part):
+        return (
+            "alone it loads; a chain has types of its own, so objects of the program's types (bpf_obj_new) do not fit "
+            "into its maps"
+        )
+    return ""
+
+
+def _names_types(part: Part) -> bool:
+    """Whether its code names types of its object by number, as bpf_obj_new() does."""
+    return any(relocation.kind == _TYPE_ID_LOCAL for _, relocation in part.image.relocations)
+
+
 def _licenses(part: Part, parts: Sequence[Part], rejected: Rejected) -> NetbpfError:
-    return VerifierError(f"{part.shown}: license {escape(license_of(parts))}", log=rejected.log)
+    other = next(one for one in parts if one.spec.license not in GPL_COMPATIBLE)
+    return VerifierError(
+        f"{part.shown} calls a function that is for GPL programs only, and member {escape(other.name)} has the license "
+        f"{escape(other.spec.license) or 'none'!r}: a chain is one program, and as free as its least free member",
+        log=rejected.log,
+        hint="give all members a license that the kernel takes for the GPL, or attach one of them elsewhere",
+        errno=rejected.errno,
+    )
+
+
+def _prog_array(part: Part) -> NetbpfError:
+    return NotSupportedError(
+        f"{part.shown} cannot be linked: its prog array belongs to programs of another kind, most likely such with"
+        f"{'' if part.takes_frags else 'out'} xdp.frags",
+        hint="a chain takes frames in several buffers (xdp.frags) only if all members do: let all or none",
+    )
 
 
 def code_of(rejected: Rejected, parts: Sequence[Part], hook: Hook) -> RejectedCode:
@@ -130,7 +209,7 @@ def code_of(rejected: Rejected, parts: Sequence[Part], hook: Hook) -> RejectedCo
     kind = "xdp" if hook is Hook.XDP else "tc"
     lines: list[CodeLine] = []
     functions: list[tuple[int, str]] = []
-    for begin, number, _ in rejected.linked.starts:
+    for begin, number in rejected.linked.starts:
         if number < 0:
             functions.append((begin, "dispatcher"))
             continue

@@ -10,16 +10,16 @@ from netbpf.bpf.chain import blame, plan
 from netbpf.bpf.chain.counters import Counters
 from netbpf.bpf.chain.description import text
 from netbpf.bpf.chain.dispatcher import Onward
-from netbpf.bpf.chain.link import link
+from netbpf.bpf.chain.link import Linked, Options, link
 from netbpf.bpf.chain.part import Part
-from netbpf.bpf.chain.plan import Shape
+from netbpf.bpf.chain.plan import Layout, Shape
 from netbpf.bpf.chain.submit import Rejected, submit
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
-from netbpf.constants import Hook, MapType, TcAction, XdpAction
+from netbpf.constants import Hook, MapFlag, MapType, TcAction, XdpAction
 from netbpf.errors import NetbpfError, UsageError
 
-ARRAY_NAME = "netbpf_onward"
+ARRAY_NAME, KEY_NAME = "netbpf_onward", "netbpf_key"
 
 
 class Chain(Program):
@@ -60,44 +60,51 @@ def build(
     blame.refuse_unlinkable(parts, hook)
     said = "" if description is None else text(counters.id, description)
     with ExitStack() as opened:
-        builder = _Builder(hook, counters, said, frags=all(one.takes_frags for one in parts))
-        chain = builder.run(plan.segments(parts), opened)
-        opened.pop_all()
-    return chain
+        frags = all(one.takes_frags for one in parts)
+        return _Builder(hook, counters, said, opened, frags=frags).run(plan.segments(parts))
 
 
 class _Builder:
-    def __init__(self, hook: Hook, counters: Counters, said: str, *, frags: bool) -> None:
+    """What it opens, but for the chain that it gives, is closed with ``opened``."""
+
+    def __init__(
+        self, hook: Hook, counters: Counters, said: str, opened: ExitStack, *, frags: bool
+    ) -> None:
         self.hook, self.counters, self.said, self.frags = hook, counters, said, frags
+        self.opened = opened
+        self.key: Map | None = None
         # See dispatcher: there softirqs preempt each other.
         self.atomic = "PREEMPT_RT" in os.uname().version
 
-    def run(self, segments: list[list[Shape]], opened: ExitStack) -> Chain:
+    def run(self, segments: list[list[Shape]]) -> Chain:
+        blame.refuse_tail_calls(segments)
         array: Map | None = None
         programs: list[Fd] = []
         while len(programs) < len(segments):
             position = len(programs)
             last = position == len(segments) - 1
             if array is None and not last:
-                array = _array(opened)
+                array = self._array()
             made = self._load(segments[position], self._onward(array, position, last=last))
             if isinstance(made, Fd):
-                opened.callback(made.close)
+                self.opened.callback(made.close)
                 programs.append(made)
-            elif len(segments[position]) > 1 and blame.too_complex(made):
-                middle = len(segments[position]) // 2
-                halves = [segments[position][:middle], segments[position][middle:]]
-                segments[position : position + 1] = halves
-            else:
-                raise self._error(made, segments[position])
-            if len(segments) > plan.MAX_SEGMENTS:
-                raise blame.too_many(len(segments))
-        if array is None:
-            return Chain(programs[0])
+                continue
+            if len(segments[position]) == 1 or not blame.too_much(made):
+                raise self._error(segments[position])
+            middle = len(segments[position]) // 2
+            halves = [segments[position][:middle], segments[position][middle:]]
+            segments[position : position + 1] = halves
+            blame.refuse_tail_calls(segments)
         for index, program in enumerate(programs[1:]):
+            assert array is not None
             array.update(index.to_bytes(4, "little"), program.fileno().to_bytes(4, "little"))
-            program.close()
-        return Chain(programs[0], (array,))
+        hold = (Map(array.fd.duplicate()),) if array else ()
+        return Chain(programs[0].duplicate(), hold)
+
+    def _array(self) -> Map:
+        fd = sys_bpf.map_create(MapType.PROG_ARRAY, 4, 4, plan.MAX_TAIL_CALLS, name=ARRAY_NAME)
+        return self.opened.enter_context(Map(fd))
 
     def _onward(self, array: Map | None, position: int, *, last: bool) -> Onward | None:
         if array is None or last:
@@ -107,39 +114,44 @@ class _Builder:
 
     def _load(self, shapes: Sequence[Shape], onward: Onward | None) -> Fd | Rejected:
         """Load with members laid in, and where the verifier refuses that, with all of them called."""
-        chosen = plan.laid_in(shapes) or ()
-        made = self._attempt(shapes, chosen, onward)
-        if isinstance(made, Rejected) and chosen:
-            # What is called is verified by itself: the verifier takes more of it, and says better what it refuses.
-            called = self._attempt(shapes, (), onward)
-            if isinstance(called, Fd) or not blame.stack(called):
-                return called
-        return made
+        layout = plan.lay_out(shapes)
+        if layout and layout.inline:
+            made = submit(self._linked(shapes, layout, onward))
+            if isinstance(made, Fd):
+                return made
+        return submit(self._linked(shapes, _called(layout), onward))
 
-    def _attempt(
-        self, shapes: Sequence[Shape], chosen: Sequence[int], onward: Onward | None
-    ) -> Fd | Rejected:
-        parts = [one.part for one in shapes]
-        return submit(
-            link(
-                parts, self.hook, self.counters.fileno(), inline=chosen, said=self.said,
-                frags=self.frags, atomic=self.atomic, onward=onward,
-            )
-        )  # fmt: skip
-
-    def _error(self, made: Rejected, shapes: Sequence[Shape]) -> NetbpfError:
-        def attempt(some: Sequence[Part]) -> Rejected | None:
-            result = self._load([Shape(one) for one in some], None)
-            if isinstance(result, Rejected):
-                return result
-            result.close()
+    def _why(self, some: Sequence[Part]) -> Rejected | None:
+        """Why a chain of some members is rejected; None if it is not."""
+        shapes = [Shape(one) for one in some]
+        made = self._load(shapes, None)
+        if isinstance(made, Fd):
+            made.close()
             return None
+        # What is called is verified by itself, so the log of that says better who is at fault.
+        made = submit(self._linked(shapes, _called(plan.lay_out(shapes)), None), explain=True)
+        return made if isinstance(made, Rejected) else None
 
-        return blame.error(made, [one.part for one in shapes], self.hook, attempt)
+    def _linked(self, shapes: Sequence[Shape], layout: Layout, onward: Onward | None) -> Linked:
+        options = Options(
+            self.hook, self.counters.fileno(), self.said, self.frags, self.atomic,
+            None if layout.stack_key else self._key(), onward,
+        )  # fmt: skip
+        return link([one.part for one in shapes], options, layout.inline)
+
+    def _key(self) -> int:
+        """The descriptor of a map whose value is the key of the counters, which nobody can change."""
+        if self.key is None:
+            flags = MapFlag.RDONLY_PROG
+            fd = sys_bpf.map_create(MapType.ARRAY, 4, 4, 1, flags=flags, name=KEY_NAME)
+            self.key = self.opened.enter_context(Map(fd))
+            sys_bpf.map_freeze(fd.fileno())
+        return self.key.fd.fileno()
+
+    def _error(self, shapes: Sequence[Shape]) -> NetbpfError:
+        return blame.error([one.part for one in shapes], self.hook, self._why)
 
 
-def _array(opened: ExitStack) -> Map:
-    fd = sys_bpf.map_create(MapType.PROG_ARRAY, 4, 4, plan.MAX_SEGMENTS, name=ARRAY_NAME)
-    made = Map(fd)
-    opened.callback(made.close)
-    return made
+def _called(layout: Layout | None) -> Layout:
+    """With no member laid in."""
+    return layout if layout and not layout.inline else Layout((), stack_key=False)

@@ -15,7 +15,7 @@ from netbpf.constants import CHAIN_NAME, AttachType, Hook, ProgFlag, ProgType
 
 _TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL (include/uapi/linux/bpf.h)
 # license_is_gpl_compatible() of include/linux/license.h.
-_GPL = frozenset(
+GPL_COMPATIBLE = frozenset(
     {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
 )
 
@@ -24,13 +24,13 @@ _GPL = frozenset(
 class Linked:
     """The request to load, without its BTF descriptor, and the chain's types.
 
-    ``starts`` says where code of which member begins, in order of the instructions: (instruction, position, and the
-    instruction of its image); the position is -1 for the dispatcher's own.
+    ``starts`` says where code of which member begins, in order of the instructions: (instruction, position); the
+    position is -1 for the dispatcher's own.
     """
 
     request: sys_bpf.ProgLoad
     btf: bytes
-    starts: tuple[tuple[int, int, int], ...]
+    starts: tuple[tuple[int, int], ...]
 
 
 def license_of(parts: Sequence[Part]) -> str:
@@ -39,46 +39,52 @@ def license_of(parts: Sequence[Part]) -> str:
     The kernel asks a program's license before it lets it call what is for GPL programs only. A chain is one program;
     said to be GPL, it would open those functions to members whose authors did not put them under the GPL.
     """
-    return next((one.spec.license for one in parts if one.spec.license not in _GPL), "GPL")
+    return next(
+        (one.spec.license for one in parts if one.spec.license not in GPL_COMPATIBLE), "GPL"
+    )
 
 
-def link(
-    parts: Sequence[Part],
-    hook: Hook,
-    counters_fd: int,
-    *,
-    inline: Collection[int] = (),
-    said: str = "",
-    frags: bool = False,
-    atomic: bool = False,
-    onward: Onward | None = None,
-) -> Linked:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a chain is linked, but for who is laid in.
+
+    ``said`` is what it says of itself, ``frags`` whether it takes frames in several buffers; the others are the
+    dispatcher's, see ``assemble``.
+    """
+
+    hook: Hook
+    counters_fd: int
+    said: str = ""
+    frags: bool = False
+    atomic: bool = False
+    key_fd: int | None = None
+    onward: Onward | None = None
+
+
+def link(parts: Sequence[Part], options: Options, inline: Collection[int] = ()) -> Linked:
     """The chain of members in running order; those at the positions ``inline`` are laid into the dispatcher."""
-    return _Linker(parts, hook, said).run(counters_fd, frozenset(inline), frags, atomic, onward)
+    return _Linker(parts, options).run(frozenset(inline))
 
 
 class _Linker:
-    def __init__(self, parts: Sequence[Part], hook: Hook, said: str) -> None:
-        self.parts, self.hook = parts, hook
-        self.types = Types(hook, said)
+    def __init__(self, parts: Sequence[Part], options: Options) -> None:
+        self.parts, self.options = parts, options
+        self.types = Types(options.hook, options.said)
         self.code = bytearray()
         self.funcs = array("I")
         self.lines = array("I")
-        self.starts: list[tuple[int, int, int]] = [(0, -1, 0)]
+        self.starts: list[tuple[int, int]] = [(0, -1)]
 
-    def run(
-        self,
-        counters_fd: int,
-        inline: frozenset[int],
-        frags: bool,
-        atomic: bool,
-        onward: Onward | None,
-    ) -> Linked:
+    def run(self, inline: frozenset[int]) -> Linked:
+        given = self.options
         laid = {number: inlined(self.parts[number].image.insns) for number in inline}
         steps = [
             Step(one.proceed, one.slot, laid.get(number)) for number, one in enumerate(self.parts)
         ]
-        made = assemble(steps, counters_fd, layout(self.hook), atomic=atomic, onward=onward)
+        made = assemble(
+            steps, given.counters_fd, layout(given.hook),
+            key_fd=given.key_fd, atomic=given.atomic, onward=given.onward,
+        )  # fmt: skip
         self.code = made.code
         self.funcs.extend((0, self.types.dispatcher(CHAIN_NAME)))
         self.lines.extend(self.types.own_line(0))
@@ -86,14 +92,14 @@ class _Linker:
             self._lay(number, begin, end)
         for number, at in made.calls.items():
             self._append(number, at)
-        xdp = self.hook is Hook.XDP
+        xdp = given.hook is Hook.XDP
         request = sys_bpf.ProgLoad(
             prog_type=ProgType.XDP if xdp else ProgType.SCHED_CLS,
             insns=bytes(self.code),
             license=license_of(self.parts),
             name=CHAIN_NAME,
             expected_attach_type=AttachType.XDP if xdp else AttachType.NONE,
-            flags=ProgFlag.XDP_HAS_FRAGS if xdp and frags else 0,
+            flags=ProgFlag.XDP_HAS_FRAGS if xdp and given.frags else 0,
             func_info=records(self.funcs),
             line_info=records(self.lines),
         )
@@ -101,7 +107,7 @@ class _Linker:
 
     def _lay(self, number: int, begin: int, end: int) -> None:
         part = self.parts[number]
-        self.starts += [(begin, number, 0), (end, -1, 0)]
+        self.starts += [(begin, number), (end, -1)]
         self.lines.extend(self.types.lines(part, begin, 0, end - begin))
         self.lines.extend(self.types.own_line(end))
         self._local_types(part, begin)
@@ -112,7 +118,7 @@ class _Linker:
         base = len(self.code) // bpf.SIZE
         bpf.set_imm(self.code, at, base - at - 1)
         self.code += image.insns
-        self.starts.append((base, number, 0))
+        self.starts.append((base, number))
         own = MemberTypes(self.types, part.spec.btf) if part.spec.btf else None
         placed = sorted(image.functions)
         ends = [one.at for one in placed[1:]] + [len(image.insns) // bpf.SIZE]

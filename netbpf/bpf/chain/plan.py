@@ -1,6 +1,7 @@
 """Which members share a program, and which are laid into the dispatcher: by the limits of the kernel's verifier."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from netbpf._sys.info import map_info
 from netbpf.bpf import insn as bpf
@@ -15,10 +16,10 @@ MAX_STACK = 512  # bytes of all functions in a row of calls: MAX_BPF_STACK
 MAX_BEFORE_TAIL_CALL = (
     256  # bytes of the callers of a function that has tail calls (check_max_stack_depth)
 )
-MAX_SEGMENTS = 33  # MAX_TAIL_CALL_CNT, one of which leads from each to the next
+MAX_TAIL_CALLS = 33  # that a packet makes in all: MAX_TAIL_CALL_CNT, include/linux/bpf.h
 _LAID_IN = 24_000  # instructions of all members that are laid in: jumps reach 32767
-_OWN_MAPS = 2  # the counters, and the array with the next program
-_DISPATCHER = 8  # bytes of stack
+_OWN_MAPS = 3  # the counters, their key, and the array with the next program
+_KEY = 8  # bytes of stack that the key takes if it is there
 
 
 class Shape:
@@ -51,26 +52,34 @@ def _rows(part: Part) -> int:
 
 def rounded(stack: int) -> int:
     """Bytes the verifier counts for a function that uses ``stack`` bytes (with JIT, since Linux 6.8; before: 32)."""
-    return max(stack + -stack % 16, 16)
+    return stack + -stack % 16
 
 
-def laid_in(shapes: Sequence[Shape]) -> tuple[int, ...] | None:
-    """The positions of the members to lay in; None where these members do not fit together on one stack.
+class Layout(NamedTuple):
+    """How members share a program: the positions of those laid in, and whether the key is on the stack."""
+
+    inline: tuple[int, ...]
+    stack_key: bool = True
+
+
+def lay_out(shapes: Sequence[Shape]) -> Layout | None:
+    """What to lay in; None where these members do not fit together on one stack.
 
     All that can be, but those with the largest frames: what lies in the dispatcher is there while others are called.
     """
     able = [number for number, one in enumerate(shapes) if one.can_be_laid_in]
     while able and sum(shapes[number].size for number in able) > _LAID_IN:
         able.pop()
-    for largest in sorted({shapes[number].stack for number in able} | {0}, reverse=True):
-        chosen = tuple(number for number in able if shapes[number].stack <= largest)
-        called = [one for number, one in enumerate(shapes) if number not in set(chosen)]
-        own = rounded(max([shapes[number].stack for number in chosen] + [_DISPATCHER]))
-        deepest = max((one.stack for one in called), default=0)
-        if own + deepest <= MAX_STACK and (
-            own < MAX_BEFORE_TAIL_CALL or not any(one.tail_calls for one in called)
-        ):
-            return chosen
+    for key in (_KEY, 0):
+        for largest in sorted({shapes[number].stack for number in able} | {-1}, reverse=True):
+            chosen = tuple(number for number in able if shapes[number].stack <= largest)
+            called = [one for number, one in enumerate(shapes) if number not in set(chosen)]
+            own = rounded(max([shapes[number].stack for number in chosen] + [key]))
+            deepest = max((one.stack for one in called), default=0)
+            if own + deepest <= MAX_STACK and (
+                own < MAX_BEFORE_TAIL_CALL or not any(one.tail_calls for one in called)
+            ):
+                return Layout(chosen, bool(key))
     return None
 
 
@@ -96,7 +105,7 @@ def _fit(shapes: Sequence[Shape]) -> bool:
     if functions > MAX_FUNCTIONS or maps_of(shapes) + _OWN_MAPS > MAX_MAPS:
         return False
     # One member that seems to use too much stack is the verifier's matter.
-    return len(shapes) == 1 or laid_in(shapes) is not None
+    return len(shapes) == 1 or lay_out(shapes) is not None
 
 
 def maps_of(shapes: Sequence[Shape]) -> int:

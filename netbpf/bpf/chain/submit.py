@@ -24,15 +24,18 @@ class Rejected:
     log: str
 
 
-def submit(linked: Linked) -> Fd | Rejected:
-    """Load it; PermissionDeniedError without the capabilities."""
+def submit(linked: Linked, *, explain: bool = False) -> Fd | Rejected:
+    """Load it, with a log of why not if it is to ``explain`` (slow); PermissionDeniedError without capabilities."""
     types = _types(linked.btf)
     try:
         request = linked.request._replace(btf_fd=types.fileno()) if types else _untyped(linked)
-        result = _load(linked, request)
-        if isinstance(result, Rejected) and types and rejection.about_types(result.log):
+        result = _load(linked, request, explain=explain)
+        if isinstance(result, Rejected) and types and result.errno == errno.EINVAL:
+            if not explain:
+                result = _load(linked, request, explain=True)
             # A kernel that does not take what is said of functions and lines may take the code.
-            result = _load(linked, _untyped(linked))
+            if isinstance(result, Rejected) and rejection.about_types(result.log):
+                result = _load(linked, _untyped(linked), explain=explain)
         return result
     finally:
         if types:
@@ -52,10 +55,10 @@ def _types(data: bytes) -> Fd | None:
     return fd
 
 
-def _load(linked: Linked, request: sys_bpf.ProgLoad) -> Fd | Rejected:
+def _load(linked: Linked, request: sys_bpf.ProgLoad, *, explain: bool) -> Fd | Rejected:
     fd, number, _ = _attempt(request, 0)
     log = ""
-    for size in _LOG_SIZES:
+    for size in _LOG_SIZES if explain else ():
         if fd:
             return fd
         fd, number, raw = _attempt(request, size)
