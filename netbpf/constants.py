@@ -132,6 +132,7 @@ class AttachType(IntEnum):
     PERF_EVENT = 41
     TRACE_KPROBE_MULTI = 42
     LSM_CGROUP = 43
+    NETFILTER = 45
     TCX_INGRESS = 46
     TCX_EGRESS = 47
     CGROUP_UNIX_CONNECT = 49

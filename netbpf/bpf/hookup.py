@@ -59,15 +59,15 @@ def where(target: Target, around: Surroundings) -> str:
         case Way.TYPED:
             return f"{_TYPED.get(target.attach_type, 'function')} {target.name}"
         case way:
-            return f"{way} {target.name}".rstrip()
+            return f"{way} {target.name}".strip()
 
 
 def attach(prog_fd: int, target: Target, around: Surroundings) -> Fd | None:
-    """The link of a program on its hook; None for programs that a process puts on a socket of its own.
+    """The link of a program on its hook; None for those that a process puts where they run.
 
     Raises NotSupportedError, ObjectError for a tracepoint that does not exist, PermissionDeniedError, KernelError.
     """
-    if target.way is Way.SOCKET:
+    if target.way is Way.HELD:
         return None
     try:
         return _attach(prog_fd, target, around)

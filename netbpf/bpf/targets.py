@@ -22,7 +22,7 @@ class Way(StrEnum):
     CGROUP = "cgroup"
     NETNS = "network namespace"
     ITERATOR = "iterator"
-    SOCKET = "socket"  # a process that has one puts the program on it: there is nothing to attach
+    HELD = ""  # loaded and pinned: a process or another tool puts it where it belongs
     INTERFACE = "interface"
     NONE = "none"
 
@@ -32,7 +32,8 @@ class Target:
     """Program type, attach type and hook of a program. ``name`` is what follows in the section: ``sched/sched_switch``.
 
     ``btf_name`` is the kernel type or function whose BTF id the program is loaded with, "" for others; ``missing``
-    says what a section lacks, or why no tool could attach it by its section alone.
+    says what a section lacks, or why no tool could attach it by its section alone. For ``Way.HELD`` ``name`` is what a
+    process has to have.
     """
 
     way: Way
@@ -81,25 +82,36 @@ _CGROUP = {
 _TRACING = {
     "fentry": _A.TRACE_FENTRY, "fexit": _A.TRACE_FEXIT, "fmod_ret": _A.MODIFY_RETURN, "tp_btf": _A.TRACE_RAW_TP,
 }  # fmt: skip
-_SOCKET = {
-    "socket": (_P.SOCKET_FILTER, _A.NONE), "socket_filter": (_P.SOCKET_FILTER, _A.NONE),
-    "sk_reuseport": (_P.SK_REUSEPORT, _A.SK_REUSEPORT_SELECT),
-    "sk_reuseport/migrate": (_P.SK_REUSEPORT, _A.SK_REUSEPORT_SELECT_OR_MIGRATE),
+# A process, or another tool, puts these where they run, by the pin: nothing else says where that would be.
+_HELD = {
+    "socket": (_P.SOCKET_FILTER, _A.NONE, "socket"),
+    "socket_filter": (_P.SOCKET_FILTER, _A.NONE, "socket"),
+    "sk_reuseport": (_P.SK_REUSEPORT, _A.SK_REUSEPORT_SELECT, "group of sockets"),
+    "sk_reuseport/migrate": (_P.SK_REUSEPORT, _A.SK_REUSEPORT_SELECT_OR_MIGRATE, "group of sockets"),
+    "sk_skb": (_P.SK_SKB, _A.NONE, "map of sockets"),
+    "sk_skb/stream_parser": (_P.SK_SKB, _A.SK_SKB_STREAM_PARSER, "map of sockets"),
+    "sk_skb/stream_verdict": (_P.SK_SKB, _A.SK_SKB_STREAM_VERDICT, "map of sockets"),
+    "sk_skb/verdict": (_P.SK_SKB, _A.SK_SKB_VERDICT, "map of sockets"),
+    "sk_msg": (_P.SK_MSG, _A.SK_MSG_VERDICT, "map of sockets"),
+    "lwt_in": (_P.LWT_IN, _A.NONE, "route"),
+    "lwt_out": (_P.LWT_OUT, _A.NONE, "route"),
+    "lwt_xmit": (_P.LWT_XMIT, _A.NONE, "route"),
+    "lwt_seg6local": (_P.LWT_SEG6LOCAL, _A.NONE, "route"),
+    "perf_event": (_P.PERF_EVENT, _A.NONE, "performance event"),
+    "lirc_mode2": (_P.LIRC_MODE2, _A.LIRC_MODE2, "infrared device"),
+    "syscall": (_P.SYSCALL, _A.NONE, "process that runs it"),
+    "netfilter": (_P.NETFILTER, _A.NETFILTER, "netfilter hook"),
+    "uprobe": (_P.KPROBE, _A.NONE, "probe of a binary"),
+    "uretprobe": (_P.KPROBE, _A.NONE, "probe of a binary"),
+    "usdt": (_P.KPROBE, _A.NONE, "probe of a binary"),
 }  # fmt: skip
 _NETNS = {
     "flow_dissector": (_P.FLOW_DISSECTOR, _A.FLOW_DISSECTOR),
     "sk_lookup": (_P.SK_LOOKUP, _A.SK_LOOKUP),
 }
-# Kinds that a section alone does not attach, whatever tool: what else they need.
+# Kinds that a section alone neither loads nor attaches, whatever tool: what else they need.
 _NEED_MORE = {
-    "uprobe": "a binary to be probed", "uretprobe": "a binary to be probed", "usdt": "a binary to be probed",
-    "uprobe.multi": "a binary to be probed", "uretprobe.multi": "a binary to be probed",
-    "perf_event": "a performance counter and its frequency", "freplace": "the program whose function it replaces",
-    "struct_ops": "a map of operations that is registered", "netfilter": "a protocol, hook number and priority",
-    "sk_skb": "a map of sockets", "sk_msg": "a map of sockets", "lwt_in": "a route (ip route ... encap bpf)",
-    "lwt_out": "a route (ip route ... encap bpf)", "lwt_xmit": "a route (ip route ... encap bpf)",
-    "lwt_seg6local": "a route (ip route ... encap seg6local)", "lirc_mode2": "an infrared device",
-    "syscall": "a process that runs it (BPF_PROG_TEST_RUN)",
+    "freplace": "the program whose function it replaces", "struct_ops": "a map of operations that is registered",
 }  # fmt: skip
 _HEAD = re.compile(r"[^/+]+")
 
@@ -107,16 +119,17 @@ _HEAD = re.compile(r"[^/+]+")
 def target(section: str) -> Target | None:
     """The hook a section names, or None where it is for a network interface, or says nothing at all."""
     name = section.removeprefix("?")
-    for table, way in ((_CGROUP, Way.CGROUP), (_SOCKET, Way.SOCKET), (_NETNS, Way.NETNS)):
+    for table, way in ((_CGROUP, Way.CGROUP), (_NETNS, Way.NETNS)):
         if name in table:
             return Target(way, *table[name])
-    # socket1, socket_filter/name: any ending will do.
-    if re.fullmatch(r"socket(_filter)?\d*(/.*)?", name):
-        return Target(Way.SOCKET, _P.SOCKET_FILTER)
-    if re.fullmatch(r"flow_dissector/.*", name):
-        return Target(Way.NETNS, *_NETNS["flow_dissector"])
     found = _HEAD.match(name)
     head = found[0] if found else ""
+    # flow_dissector/name, socket1: some endings say nothing.
+    if head == "flow_dissector":
+        return Target(Way.NETNS, *_NETNS[head])
+    if held := _HELD.get(name) or _HELD.get(head.partition(".")[0].rstrip("0123456789")):
+        sleepable = ProgFlag.SLEEPABLE if held[0] is _P.SYSCALL or head.endswith(".s") else 0
+        return Target(Way.HELD, held[0], held[1], held[2], flags=int(sleepable))
     rest = name[len(head) :].lstrip("/+")
     return _traced(head, rest)
 
@@ -153,10 +166,8 @@ def _traced(head: str, rest: str) -> Target | None:
         )  # fmt: skip
     if base in ("kprobe", "kretprobe", "ksyscall", "kretsyscall"):
         return _kprobe(base, option, rest)
-    if head in _NEED_MORE or base in _NEED_MORE:
-        return Target(
-            Way.NONE, _P.UNSPEC, missing=_NEED_MORE.get(head, "") or _NEED_MORE[base], name=rest
-        )
+    if base in _NEED_MORE:
+        return Target(Way.NONE, _P.UNSPEC, name=rest, missing=_NEED_MORE[base])
     return None
 
 

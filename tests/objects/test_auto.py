@@ -102,8 +102,8 @@ def test_a_cgroup_program_decides_for_its_cgroup_alone(path: Path, cgroup: Path)
 
 def test_a_socket_filter_waits_for_a_process_with_a_socket(path: Path) -> None:
     done = auto("attach", path, "-n", "on_socket", code=0)
-    assert "for a process with a socket" in done.out
     [one] = sets()[0]["programs"]
+    assert done.out.startswith(f"socket: on_socket waits at {one['pin']} for who attaches it")
     assert one["link_id"] is None
     opened = open_pin(Path(one["pin"]))
     assert opened
@@ -274,11 +274,8 @@ REFUSED = {
     "fentry/no_such_function": (5, "this kernel has no no_such_function"),
     "fentry": (3, "needs what to trace: fentry/NAME"),
     "kprobe": (3, "needs a function: kprobe/NAME"),
-    "uprobe//bin/sh:main": (3, "needs a binary to be probed"),
     "freplace/other": (3, "needs the program whose function it replaces"),
     "struct_ops/init": (3, "needs a map of operations"),
-    "perf_event": (3, "needs a performance counter"),
-    "sk_msg": (3, "needs a map of sockets"),
     "xdp": (3, "attach it with: netbpf attach xdp IFACE OBJECT"),
     "tcx/egress": (3, "attach it with: netbpf attach tc IFACE OBJECT"),
     "what_is_this": (3, "does not say to what it is attached"),
@@ -298,6 +295,26 @@ char _license[] SEC("license") = "GPL";
     assert words in done.error
     assert "wrong" in done.error
     assert sets() == []
+
+
+@pytest.mark.parametrize("section", [
+    "socket1", "socket/name", "sk_reuseport", "sk_reuseport/migrate", "sk_skb", "sk_skb/stream_parser",
+    "sk_skb/stream_verdict", "sk_skb/verdict", "sk_msg", "lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local", "perf_event",
+    "syscall", "uprobe", "uprobe//bin/sh:main", "uprobe.s/x:y", "usdt/x:y:z",
+])  # fmt: skip
+def test_what_waits_for_a_process(lab: Lab, section: str) -> None:
+    source = f"""#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("{section}") int waits(void *ctx) {{ return 0; }}
+char _license[] SEC("license") = "GPL";
+"""
+    auto("attach", lab.compiled(source), code=0)
+    [one] = sets()[0]["programs"]
+    opened = open_pin(Path(one["pin"]))
+    assert opened
+    opened.close()
+    assert one["link_id"] is None
+    auto("detach", code=0)
 
 
 def test_the_rest_goes_without_what_the_kernel_lacks(lab: Lab, path: Path) -> None:

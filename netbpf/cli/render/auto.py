@@ -23,7 +23,7 @@ def print_attached(result: AutoResult, *, as_json: bool) -> None:
         return
     for one in result.attached.programs:
         how = f"link {one.link_id}, " if one.link_id else ""
-        what = "attached" if one.link_id else f"pinned at {one.pin}, for a process with a socket"
+        what = "attached" if one.link_id else f"waits at {one.pin} for who attaches it"
         click.echo(f"{_hook(one)}: {escape(one.name)} {what} ({how}program {one.program.id})")
 
 
