@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from netbpf.api import chain as chain
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
     from netbpf.api import detach as detach
+    from netbpf.api import diff as diff
     from netbpf.api import get as get
+    from netbpf.api import replay as replay
     from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
@@ -45,7 +47,9 @@ _HOMES = {
         "chain",
         "compile",
         "detach",
+        "diff",
         "get",
+        "replay",
         "set_member",
         "set_values",
         "stats",
@@ -61,8 +65,8 @@ _HOMES = {
 }
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode", "Namespace", "NetbpfError",
-    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "chain", "compile", "detach",
-    "get", "set_member", "set_values", "stats", "status", "watch",
+    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "chain", "compile", "detach", "diff",
+    "get", "replay", "set_member", "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 
 

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from netbpf.manager.detach import Detached
     from netbpf.manager.request import AttachResult
     from netbpf.manager.settings import MapSizes, Settings
+    from netbpf.manager.upgrade import Upgraded
     from netbpf.model import Attachment
     from netbpf.net.netns import Namespace
+    from netbpf.packets.diff_model import DiffResult
+    from netbpf.packets.replay import Progress
+    from netbpf.packets.replay_model import ReplayResult
     from netbpf.stats.members import ChainCounts
     from netbpf.stats.model import HookStats
     from netbpf.stats.reader import HookReader
@@ -287,6 +291,64 @@ def set_member(
     return run(SetRequest(interface, member, hooks, priority, verdicts, lock_timeout), netns)
 
 
+def upgrade(
+    interface: str,
+    object: StrPath,  # noqa: A002 - the field's word
+    member: str | None = None,
+    hooks: tuple[Hook, ...] = tuple(Hook),
+    *,
+    program: str | None = None,
+    settings: Settings = (),
+    reset: Sequence[str] = (),
+    dry_run: bool = False,
+    netns: str | Namespace | None = None,
+    compiler: Options | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> Upgraded:
+    """Put a new object in the place of a member's, in one step, with its maps and variables.
+
+    ``member`` None is the only one there is; ``reset`` are maps and sections that start anew. ``dry_run`` changes
+    nothing. Raises ObjectError for what cannot be carried over, and what ``attach`` raises; then all is as it was.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.manager.upgrade import UpgradeRequest
+    from netbpf.manager.upgrade import upgrade as run
+
+    request = UpgradeRequest(
+        interface,
+        hooks,
+        member,
+        os.fspath(object),
+        program,
+        settings,
+        frozenset(reset),
+        dry_run,
+        compiler or Options(),
+        lock_timeout,
+    )
+    return run(request, netns)
+
+
+def rollback(
+    interface: str,
+    member: str | None = None,
+    hooks: tuple[Hook, ...] = tuple(Hook),
+    *,
+    reset: Sequence[str] = (),
+    dry_run: bool = False,
+    netns: str | Namespace | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> Upgraded:
+    """Go back to a member's object before its last upgrade, by the rules of ``upgrade``; NotAttachedError without one."""
+    from netbpf.manager.upgrade import UpgradeRequest
+    from netbpf.manager.upgrade import upgrade as run
+
+    request = UpgradeRequest(
+        interface, hooks, member, reset=frozenset(reset), dry_run=dry_run, lock_timeout=lock_timeout
+    )
+    return run(request, netns)
+
+
 def stats(
     interface: str,
     *,
@@ -335,6 +397,97 @@ def set_values(
 
     with Access(status(interface, netns=netns), interface) as access:
         access.set(changes)
+
+
+def replay(
+    object: StrPath,  # noqa: A002 - the field's word
+    capture: StrPath,
+    *,
+    program: str | None = None,
+    hook: HookName | None = None,
+    settings: Settings = (),
+    map_sizes: MapSizes = (),
+    limit: int | None = None,
+    output: StrPath | None = None,
+    dropped: StrPath | None = None,
+    samples: int = 3,
+    compiler: Options | None = None,
+    kernel_btf: StrPath | None = None,
+    progress: Progress | None = None,
+) -> ReplayResult:
+    """Send every packet of a capture (pcap, pcapng, gzipped or not; ``-`` is standard input) through a program.
+
+    The program is attached to nothing, and its maps live as long as the capture lasts. ``output`` gets every packet
+    as it came out, ``dropped`` those that were dropped, as they came in; both are pcapng with verdicts. ``samples`` is
+    how many packets of each verdict are kept in the result. ``progress`` is called with the bytes read, the size of
+    the file (0: unknown) and the packets run.
+    Raises CaptureError, ObjectError, CompileError, VerifierError, NotSupportedError, PermissionDeniedError, UsageError,
+    and NetbpfError where a file cannot be written; what was written then is whole.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.packets.replay import replay as run
+    from netbpf.packets.replay_model import ReplayRequest
+
+    request = ReplayRequest(
+        object=os.fspath(object),
+        capture=os.fspath(capture),
+        program=program,
+        hook=None if hook is None else hook_of(hook),
+        settings=settings,
+        map_sizes=map_sizes,
+        limit=limit,
+        output=os.fspath(output) if output else None,
+        dropped=os.fspath(dropped) if dropped else None,
+        samples=samples,
+        compiler=compiler or Options(),
+        kernel_btf=os.fspath(kernel_btf) if kernel_btf else None,
+    )
+    return run(request, progress)
+
+
+def diff(
+    old: StrPath,
+    new: StrPath,
+    capture: StrPath,
+    *,
+    program: str | None = None,
+    new_program: str | None = None,
+    hook: HookName | None = None,
+    settings: Settings = (),
+    ignore: Sequence[str] = (),
+    limit: int | None = None,
+    output: StrPath | None = None,
+    samples: int = 3,
+    compiler: Options | None = None,
+    kernel_btf: StrPath | None = None,
+    progress: Progress | None = None,
+) -> DiffResult:
+    """Send the packets of a capture through two programs, and group those on which verdict or output differ.
+
+    ``ignore`` names fields of the packets afterwards that do not count (``ip.ttl``); ``output`` gets the packets that
+    differ, as they came in. ``new_program`` is the program's name in the new object where that is another.
+    Raises what ``replay`` raises.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.packets.diff import diff as run
+    from netbpf.packets.diff_model import DiffRequest
+
+    request = DiffRequest(
+        old=os.fspath(old),
+        new=os.fspath(new),
+        capture=os.fspath(capture),
+        program=program,
+        new_program=new_program,
+        hook=None if hook is None else hook_of(hook),
+        settings=settings,
+        ignore=tuple(ignore),
+        limit=limit,
+        output=os.fspath(output) if output else None,
+        samples=samples,
+        compiler=compiler or Options(),
+        kernel_btf=os.fspath(kernel_btf) if kernel_btf else None,
+    )
+    return run(request, progress)
 
 
 def compile(  # noqa: A001 - the verb users know

@@ -26,6 +26,8 @@ COMMANDS = {
     "stats": ("stats", "Show counters, variables and maps of attached programs."),
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
+    "replay": ("replay", "Send every packet of a capture through a program."),
+    "diff": ("diff", "Compare two programs on the packets of a capture."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -215,6 +217,11 @@ def _one_line(text: str) -> str:
 def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
     if isinstance(error, CompileError) and error.output:
         click.echo(error.output.rstrip("\n"), err=True)
+    if isinstance(error, PacketTextError):
+        from netbpf.packets.marked import marked
+
+        for line in marked(error.text, error.at, error.length):
+            click.echo(f"  {line}", err=True)
     if isinstance(error, VerifierError):
         from netbpf.cli.render.rejection import print_rejection
 
@@ -222,7 +229,9 @@ def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
 
 
 def _explanation(error: NetbpfError) -> dict[str, Any]:
-    """The key ``explanation`` of a JSON error, where there is something to explain."""
+    """More keys of a JSON error: ``explanation`` where there is something to explain, ``text`` and the place in it."""
+    if isinstance(error, PacketTextError):
+        return {"text": error.text, "at": error.at, "length": error.length}
     if not isinstance(error, VerifierError):
         return {}
     from netbpf.cli.render.rejection import rejection_json

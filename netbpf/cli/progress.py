@@ -2,8 +2,13 @@
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _DELAY = 1.0  # seconds before anything is shown: most steps are done by then
 
@@ -42,3 +47,44 @@ def _show(doing: str, done: threading.Event) -> None:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         progress.add_task(doing, total=None)
         done.wait()
+
+
+@contextmanager
+def capture_bar(doing: str) -> Iterator[Callable[[int, int, int], None]]:
+    """After a second, show on a terminal's standard error how far a capture is read; takes bytes, size and packets."""
+    if not sys.stderr.isatty():
+        yield lambda _read, _size, _packets: None
+        return
+    with ExitStack() as stack:
+        yield _Bar(doing, stack)
+
+
+class _Bar:
+    def __init__(self, doing: str, stack: ExitStack) -> None:
+        self._doing, self._stack = doing, stack
+        self._start = time.monotonic()
+        self._shown: tuple[Progress, TaskID] | None = None
+
+    def __call__(self, read: int, size: int, packets: int) -> None:
+        if self._shown is None:
+            if time.monotonic() - self._start < _DELAY:
+                return
+            self._shown = self._begin()
+        bar, task = self._shown
+        bar.update(task, total=size or None, completed=read, packets=f"{packets:,} packets")
+
+    def _begin(self) -> "tuple[Progress, TaskID]":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[packets]}"),
+            TimeRemainingColumn(),
+        )
+        bar = self._stack.enter_context(
+            Progress(*columns, console=Console(stderr=True), transient=True)
+        )
+        return bar, bar.add_task(self._doing, total=None, packets="")

@@ -18,7 +18,7 @@ from netbpf.packets.verdicts import verdict_name
 
 # Bytes read, the file's size (0 where it has none), packets run.
 Progress = Callable[[int, int, int], None]
-_FEW = 1 << 18  # bytes of a capture for which one TEST_RUN per packet is as fast as any other way
+FEW = 1 << 18  # bytes of a capture for which one TEST_RUN per packet is as fast as any other way
 # Verdicts after which a packet goes nowhere. What is no XDP verdict is taken as XDP_ABORTED.
 _TC_DROPS = frozenset({TcAction.SHOT})
 _XDP_KEEPS = frozenset({XdpAction.PASS, XdpAction.TX, XdpAction.REDIRECT})
@@ -58,7 +58,7 @@ def replay_loaded(
     with ExitStack() as stack:
         capture = stack.enter_context(open_capture(request.capture))
         read, size = capture.progress
-        few = 0 < size < _FEW and not capture.compressed
+        few = 0 < size < FEW and not capture.compressed
         runner = stack.enter_context(
             closing(runner_of(bench, outputs=request.output is not None, few=few))
         )
