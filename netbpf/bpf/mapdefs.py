@@ -16,6 +16,10 @@ from netbpf.errors import ObjectError
 from netbpf.text import escape
 
 PIN_NONE, PIN_BY_NAME = 0, 1  # enum libbpf_pin_type
+PIN_BY_OBJECT = 2  # netbpf's own number for iproute2's PIN_OBJECT_NS: by name, among the maps of this object alone
+PIN_REPLACE = 16  # cilium's: by name, and what is there is not used but replaced (bit 4)
+# iproute2's numbers (include/bpf_elf.h); higher ones are places that its /etc/iproute2/bpf_pinning names.
+_TC_NONE, _TC_OBJECT = 0, 1
 RINGS = frozenset({MapType.RINGBUF, MapType.USER_RINGBUF})
 
 
@@ -24,8 +28,8 @@ class MapSpec:
     """A map as its object defines it; sizes in bytes. Plain data: the caller may change it before loading.
 
     ``legacy_id`` is what iproute2 names a map by within its object; ``initial`` is the content of a global data map;
-    ``slots`` names the program or map that a static initialiser puts at an index; ``pinning`` is 1 where the object
-    asks to be pinned by name (iproute2's values as they stand).
+    ``slots`` names the program or map that a static initialiser puts at an index; ``pinning`` says by
+    which name the object asks to be pinned, PIN_NONE for none.
     """
 
     name: str
@@ -147,7 +151,9 @@ def _legacy_maps(elf: Elf, section: Section) -> list[MapSpec]:
         spec = MapSpec(symbol.name, *(*values, 0)[:5])
         spec.section, spec.offset = section.number, start
         if words in (_OLD_ELF_MAP, _ELF_MAP):
-            spec.legacy_id, spec.pinning = values[5:7]
+            spec.legacy_id, pinning = values[5:7]
+            if pinning != _TC_NONE:
+                spec.pinning = PIN_BY_OBJECT if pinning == _TC_OBJECT else PIN_BY_NAME
         if words == _ELF_MAP:
             inner_id, inner_index = values[7:]
             if spec.type in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
@@ -251,7 +257,12 @@ class _Definition:
                 case "pinning":
                     if inner:
                         raise self.fail("an inner map cannot be pinned")
-                    spec.pinning = self._number("pinning", member.type_id)
+                    number = self._number("pinning", member.type_id)
+                    spec.pinning = (
+                        (PIN_REPLACE if number & PIN_REPLACE else PIN_BY_NAME)
+                        if number
+                        else PIN_NONE
+                    )
                 case other:
                     raise self.fail(f"unknown field {escape(other)!r} in its definition")
         if spec.type == MapType.UNSPEC:
