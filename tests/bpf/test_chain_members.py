@@ -248,7 +248,7 @@ SEC("tc") int pushes(struct __sk_buff *ctx)
 {
 	__u8 byte = 0x7b;
 	if (bpf_skb_vlan_push(ctx, bpf_htons_8021q, 9) ||
-	    bpf_skb_change_tail(ctx, 80, 0) || bpf_skb_store_bytes(ctx, 40, &byte, 1, 0))
+		bpf_skb_change_tail(ctx, 80, 0) || bpf_skb_store_bytes(ctx, 40, &byte, 1, 0))
 		return TC_ACT_SHOT;
 	return TC_ACT_UNSPEC;
 }
@@ -342,7 +342,7 @@ SEC("xdp") int redirects(struct xdp_md *ctx)
 {
 	/* Empty entries: what comes back are the lower bits of the flags. */
 	int got = bpf_redirect_map(&devices, 1, XDP_PASS) + bpf_redirect_map(&cpus, 1, XDP_DROP) +
-		  bpf_redirect_map(&sockets, 0, XDP_TX);
+		bpf_redirect_map(&sockets, 0, XDP_TX);
 	passed++;
 	return got == XDP_PASS + XDP_DROP + XDP_TX ? XDP_TX : XDP_ABORTED;
 }

@@ -51,8 +51,7 @@ def refuse_tail_calls(segments: Sequence[Sequence[Shape]]) -> None:
         )
     jumping = [one.part for shapes in segments for one in shapes if one.tail_calls]
     if len(jumping) > left:
-        raise _of(
-            jumping[left],
+        raise jumping[left].blamed(
             NotSupportedError(
                 f"{jumping[left].shown} may be left without its tail call: a packet makes {MAX_TAIL_CALLS} in all, and "
                 f"{left} members before this one make some",
@@ -65,13 +64,14 @@ def refuse_unlinkable(parts: Sequence[Part], hook: Hook) -> None:
     """What is known before the kernel is asked. NotSupportedError or ObjectError that names the member."""
     for one in parts:
         if not fits(one.program.declared, hook):
-            raise _of(
-                one,
-                ObjectError(f"{one.shown} is no program for {hook}: {escape(one.program.section)}"),
+            raise one.blamed(
+                ObjectError(
+                    f"{one.shown} is no program for {hook}: its section is {escape(one.program.section)}",
+                    hint="programs of devmap and cpumap entries run there, not on a hook",
+                )
             )
         if any(ref.name.partition("___")[0] == "bpf_throw" for ref in one.image.externs):
-            raise _of(
-                one,
+            raise one.blamed(
                 NotSupportedError(
                     f"{one.shown} cannot be linked: its bpf_throw() would leave the whole chain, not the member",
                     hint="return a verdict instead, or attach it where it runs alone",
@@ -85,13 +85,8 @@ def error(parts: Sequence[Part], hook: Hook, why: Why) -> NetbpfError:
     if rejected is None:
         return NetbpfError("the kernel refused the chain, and then it did not", hint="try again")
     if not beside and not too_much(rejected) and (alone := _alone(part, hook)):
-        return _of(part, alone)
-    return _of(part, _explained(part, beside, rejected, chain, hook))
-
-
-def _of(part: Part, found: NetbpfError) -> NetbpfError:
-    found.member = part.name
-    return found
+        return part.blamed(alone)
+    return part.blamed(_explained(part, beside, rejected, chain, hook))
 
 
 def _culprit(parts: Sequence[Part], why: Why) -> tuple[Part, int, Rejected | None, Sequence[Part]]:
@@ -99,6 +94,9 @@ def _culprit(parts: Sequence[Part], why: Why) -> tuple[Part, int, Rejected | Non
     rejected = why(parts)
     if len(parts) == 1 or rejected is None:
         return parts[0], 0, rejected, parts
+    if _GPL_ONLY.search(rejected.log[-_TAIL:]):
+        caller = _suspects(rejected, parts)[0]
+        return caller, 0 if caller.spec.license not in GPL_COMPATIBLE else 1, rejected, parts
     for one in _suspects(rejected, parts):
         if alone := why([one]):
             return one, 0, alone, [one]
@@ -147,7 +145,7 @@ def _explained(
     tail = rejected.log[-_TAIL:]
     if _GPL_ONLY.search(tail):
         return _licenses(part, parts, rejected)
-    if not tail.strip() and rejected.errno == errno.EINVAL and Shape(part).tail_calls:
+    if not rejection.reason(tail) and rejected.errno == errno.EINVAL and Shape(part).tail_calls:
         return _prog_array(part)
     others = f" behind {beside} others" if beside > 1 else " behind another" if beside else ""
     found = rejection.explain(

@@ -19,7 +19,7 @@ from netbpf.bpf.chain.verdicts import COUNTER, Layout
 from netbpf.bpf.insn import Insn
 
 MAP_LOOKUP, TAIL_CALL = 1, 12  # BPF_FUNC_*
-_JNE, _JLT32, _JNE32, _JEQ32, _JA = 0x55, 0xA6, 0x56, 0x16, 0x05
+_JNE, _JLT32, _JNE32, _JEQ32, _JGE32 = 0x55, 0xA6, 0x56, 0x16, 0x36
 _MOV32_REG, _MOV32_IMM, _ADD32_IMM = 0xBC, 0xB4, 0x04
 _ADD_IMM, _ADD_REG, _SHIFT_LEFT = 0x07, 0x0F, 0x67
 _LOAD64, _STORE64, _STORE32_IMM = 0x79, 0x7B, 0x62
@@ -145,7 +145,8 @@ class _Assembler:
             self.jump(Insn(_JNE32, R0, imm=usual), f"rare{number}")
             self._count(R1, COUNTERS, self._offset(step) + self.layout.index(usual) * COUNTER)
         else:
-            self.jump(Insn(_JA), f"rare{number}")
+            # Always true: but the kernel refuses code that nothing seems to lead to, such as the next member's.
+            self.jump(Insn(_JGE32, R0), f"rare{number}")
         self.labels[f"next{number}"] = self.here
 
     def _leave(self, onward: Onward) -> None:

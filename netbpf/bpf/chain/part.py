@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from netbpf.bpf.linker import Image
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.constants import ProgFlag
+from netbpf.errors import NetbpfError
 from netbpf.text import escape
+
+Error = TypeVar("Error", bound=NetbpfError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Part:
     def shown(self) -> str:
         """What messages call it, fit for a terminal."""
         return f"member {escape(self.name)} ({escape(self.program.name)} of {self.spec.elf.origin})"
+
+    def blamed(self, error: Error) -> Error:
+        """The error, as one about this member."""
+        error.member = self.name
+        return error
 
 
 def frags(parts: Sequence[Part]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -119,13 +119,18 @@ def maps_of(shapes: Sequence[Shape]) -> int:
 
 
 def _check_alone(one: Shape) -> None:
-    if maps_of([one]) + _OWN_MAPS > MAX_MAPS:
-        raise NotSupportedError(
-            f"{one.part.shown} uses {maps_of([one])} maps; a member of a chain may use {MAX_MAPS - _OWN_MAPS}",
-            hint="merge maps, or attach it where it runs alone",
+    part, most = one.part, MAX_MAPS - _OWN_MAPS
+    if maps_of([one]) > most:
+        raise part.blamed(
+            NotSupportedError(
+                f"{part.shown} uses {maps_of([one])} maps; a member of a chain may use {most}",
+                hint="merge maps, or attach it where it runs alone",
+            )
         )
-    if 1 + one.functions > MAX_FUNCTIONS:
-        raise NotSupportedError(
-            f"{one.part.shown} has {one.functions} functions; a member of a chain may have {MAX_FUNCTIONS - 1}",
-            hint="let the compiler inline some of them (static inline, or no __noinline)",
+    if one.functions + 1 > MAX_FUNCTIONS:
+        raise part.blamed(
+            NotSupportedError(
+                f"{part.shown} has {one.functions} functions; a member of a chain may have {MAX_FUNCTIONS - 1}",
+                hint="let the compiler inline some of them (static inline, or no __noinline)",
+            )
         )
