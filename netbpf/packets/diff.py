@@ -24,8 +24,8 @@ from netbpf.text import did_you_mean, escape
 def diff(request: DiffRequest, progress: Progress | None = None) -> DiffResult:
     """Send the packets of a capture through two programs and compare verdicts and outputs.
 
-    What came out of a program that drops the packet does not count. Raises what ``replay`` raises, and UsageError where one
-    program is for XDP and the other for TC, or where no field is called as one that is to be ignored.
+    What came out of a program that drops the packet does not count. Raises what ``replay`` raises, and UsageError
+    where one program is for XDP and the other for TC, or where no field is called as one that is to be ignored.
     """
     for name in request.ignore:
         if name not in NAMES:

@@ -1,15 +1,15 @@
 """Where a capture's bytes come from: a file or standard input, compressed by gzip or not."""
 
-import gzip
 import io
 import os
 import stat
 import sys
 import zlib
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 from netbpf.errors import CaptureError
+from netbpf.packets.capture.gunzip import Gunzip
 from netbpf.text import escape
 
 STDIN = "-"
@@ -30,10 +30,10 @@ class Source:
         self.path = os.fspath(path)
         self.origin = "standard input" if self.path == STDIN else escape(Path(self.path).name)
         self.size = 0  # bytes, 0 where it is not known
-        self.compressed = False
+        self._packed: Gunzip | None = None
         self._raw = self._open()
         try:
-            self._file, self.head = self._unpacked()
+            self.head = self._begin()
         except BaseException:
             self.close()
             raise
@@ -53,34 +53,31 @@ class Source:
                 hint="check the path" if isinstance(error, FileNotFoundError) else None,
             ) from None
 
-    def _unpacked(self) -> tuple[io.RawIOBase | gzip.GzipFile, bytes]:
-        """The stream, and the bytes of it that are read already."""
-        head = self._exactly(self._raw, 4)
-        if head.startswith(_GZIP):
-            joined = cast("io.BufferedIOBase", _Joined(head, self._raw))
-            unpacked = gzip.GzipFile(fileobj=joined)
-            self.compressed = True
-            try:
-                return unpacked, self._exactly(unpacked, 4)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise CaptureError(f"{self.origin} is damaged gzip: {error}") from None
+    def _begin(self) -> bytes:
+        """The first bytes, unpacked where they are packed."""
+        head = b""
+        while len(head) < 4 and (more := self._raw.read(4 - len(head))):
+            head += more
         for magic, tool in _PACKED.items():
             if head.startswith(magic):
                 raise CaptureError(
                     f"{self.origin} is compressed with {tool}; netbpf unpacks gzip",
                     hint=f"{tool} -dc {escape(self.path)} | netbpf ... -",
                 )
-        return self._raw, head
+        if head.startswith(_GZIP):
+            self._packed = Gunzip(head, self._raw)
+            try:
+                return self._packed.read(4)
+            except EOFError:
+                raise CaptureError(f"{self.origin} ends before anything was packed in it") from None
+            except zlib.error as error:
+                raise CaptureError(f"{self.origin} is damaged gzip: {error}") from None
+        return head
 
-    @staticmethod
-    def _exactly(file: io.RawIOBase | gzip.GzipFile, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = file.read(count - len(data))
-            if not more:
-                break
-            data += more
-        return data
+    @property
+    def compressed(self) -> bool:
+        """Whether the file's size says nothing of what is in it."""
+        return self._packed is not None
 
     @property
     def position(self) -> int:
@@ -94,10 +91,14 @@ class Source:
             memory[:count], self.head = self.head[:count], self.head[count:]
             return count, ""
         try:
-            return self._file.readinto(memory) or 0, ""
+            if self._packed is None:
+                return self._raw.readinto(memory) or 0, ""
+            data = self._packed.read(len(memory))
+            memory[: len(data)] = data
+            return len(data), ""
         except EOFError:
             return 0, "the compressed data ends early"
-        except (zlib.error, gzip.BadGzipFile) as error:
+        except zlib.error as error:
             return 0, f"the compressed data is damaged ({error})"
         except OSError as error:
             return 0, f"it cannot be read on: {error.strerror}"
@@ -111,20 +112,3 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Joined:
-    """What was read already, and then the rest: gzip wants to see its magic itself, and pipes cannot go back."""
-
-    def __init__(self, head: bytes, rest: io.RawIOBase) -> None:
-        self._head, self._rest = head, rest
-
-    def read(self, size: int = -1) -> bytes:
-        if self._head:
-            count = len(self._head) if size < 0 else size
-            taken, self._head = self._head[:count], self._head[count:]
-            return taken
-        return self._rest.read(size) or b""
-
-    def seekable(self) -> bool:
-        return False
