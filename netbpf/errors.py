@@ -4,6 +4,7 @@
 
     NetbpfError                      1   anything without a code of its own
     |- UsageError                    2   the request itself makes no sense
+    |  `- PacketTextError            2   a packet written as text is none; keeps the place
     |- ObjectError                   3   the object, or what was asked of it, is wrong
     |  `- CompileError               3   the source does not compile
     |- CaptureError                  3   a capture (pcap, pcapng) is none, or holds what cannot be replayed
@@ -68,6 +69,18 @@ class UsageError(NetbpfError):
     """The request contradicts itself or names a value that cannot be."""
 
     exit_code = ExitCode.USAGE
+
+
+class PacketTextError(UsageError):
+    """A packet written as an expression or in hex is none; ``at`` and ``length`` are the place in ``text``."""
+
+    def __init__(
+        self, message: str, text: str, at: int, length: int = 1, *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+        self.at = at
+        self.length = length
 
 
 class ObjectError(NetbpfError):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netbpf.errors import CompileError, ExitCode, NetbpfError, VerifierError
+from netbpf.errors import CompileError, ExitCode, NetbpfError, PacketTextError, VerifierError
 from netbpf.text import did_you_mean, escape
 
 # name: (module of netbpf.cli, one line for --help). A module is imported only when its command runs.
