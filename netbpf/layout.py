@@ -47,6 +47,16 @@ def object_file(sha256: str) -> Path:
     return state_dir() / "objects" / f"{sha256}.o"
 
 
+def pending_file(name: str) -> Path:
+    """A change that waits for its confirmation."""
+    return state_dir() / "pending" / f"{name}.json"
+
+
+def undone_file(netns: int, ifindex: int, hook: Hook) -> Path:
+    """The word that a hook went back because no confirmation came."""
+    return state_dir() / "undone" / f"{place(netns, ifindex, hook)}.json"
+
+
 def own_bpffs() -> Path:
     """Where netbpf mounts a bpffs of its own if the host has none."""
     return state_dir() / "bpffs"

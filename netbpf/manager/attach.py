@@ -10,6 +10,7 @@ from netbpf.manager import members as on_hook
 from netbpf.manager import redirects
 from netbpf.manager.build import Builder, Built
 from netbpf.manager.change import Changes
+from netbpf.manager.guard import Guard, guarded
 from netbpf.manager.incoming import Incoming, incoming
 from netbpf.manager.mechanism import DEFAULT_PREF, Place
 from netbpf.manager.members import Members
@@ -40,6 +41,7 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         namespace = stack.enter_context(opened(netns))
         session = stack.enter_context(Session(namespace))
         interfaces = expand(session, request.interfaces)
+        guard = stack.enter_context(guarded(request.confirm, "attach", namespace))
         # The verifier may need long: nobody else should have to wait for it, so the lock comes after.
         coming = [stack.enter_context(one) for one in incoming(request)]
         redirects.fill(
@@ -48,7 +50,7 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         remarks = tuple(note for one in coming for note in one.notes)
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             notes = remarks + repair(session)
-            attaching = _Attaching(request, session, coming)
+            attaching = _Attaching(request, session, coming, guard)
             try:
                 results = attaching.run(interfaces, checkpoint)
             finally:
@@ -61,8 +63,10 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
 class _Attaching:
     """One request while the lock is held."""
 
-    def __init__(self, request: AttachRequest, session: Session, coming: list[Incoming]) -> None:
-        self.request, self.session, self.coming = request, session, coming
+    def __init__(
+        self, request: AttachRequest, session: Session, coming: list[Incoming], guard: Guard
+    ) -> None:
+        self.request, self.session, self.coming, self.guard = request, session, coming, guard
         self.known = Records()
         # Whether an object is kept that nobody needs: for what failed, or for what was there before.
         self.wasteful = True
@@ -80,7 +84,7 @@ class _Attaching:
         )
         results: list[AttachResult] = []
         with ExitStack() as held, Builder(self.request.hook) as self.builder, Undo() as undo_all:
-            self.changes = Changes(self.session, held)
+            self.changes = Changes(self.session, held, self.guard)
             undos: dict[int, Undo] = {}
             for interface in interfaces:
                 checkpoint()
@@ -102,6 +106,9 @@ class _Attaching:
                     undos[result.interface.index].run()
                     results[number] = AttachResult(result.interface, error=error)
             checkpoint()
+            pending = self.guard.settle()
+        if pending:
+            results = [replace(one, pending=pending) if one.attachment else one for one in results]
         self.wasteful = overwritten or any(one.error for one in results)
         return results
 

@@ -9,6 +9,7 @@ from netbpf.constants import Hook, Mode
 from netbpf.errors import HookBusyError
 from netbpf.manager import mechanism
 from netbpf.manager.build import Built
+from netbpf.manager.guard import UNGUARDED, Guard
 from netbpf.manager.mechanism import Place
 from netbpf.manager.owner import NETBPF
 from netbpf.manager.status import reached_by
@@ -30,8 +31,10 @@ class Changes:
     back.
     """
 
-    def __init__(self, session: Session, held: ExitStack) -> None:
+    def __init__(self, session: Session, held: ExitStack, guard: Guard = UNGUARDED) -> None:
+        """``guard`` hears of each change before it is made."""
         self.session = session
+        self._guard = guard
         self._held = held
         namespace = session.namespace
         self.reached_by = reached_by(namespace)
@@ -41,6 +44,8 @@ class Changes:
     def put(self, place: Place, built: Built, undo: Undo) -> Attachment:
         """Attach where nothing of netbpf's is yet."""
         new = generation(built, place.mode)
+        at = place.interface, place.hook
+        self._guard.before(self.session, at, None, new.prog_id, None, undo)
         self.record(place.interface, place.hook, (new,), undo)
         mechanism.put(self.session, place, built.program, undo)
         return self._attachment(
@@ -51,6 +56,9 @@ class Changes:
         """Put a program in place of netbpf's own, without a gap. HookBusyError where another is there by now."""
         new = generation(built, occupant.mode)
         before = self._held.enter_context(Program.by_id(occupant.prog_id))
+        at = occupant.interface, occupant.hook
+        now = self._only(occupant, current)
+        self._guard.before(self.session, at, occupant, new.prog_id, now, undo)
         self.record(occupant.interface, occupant.hook, (current, new), undo)
         undo.callback(self._swap_back, occupant, before, built.program)
         mechanism.swap(self.session, occupant, built.program)
@@ -75,6 +83,11 @@ class Changes:
             records.remove(known)
 
     # --- records ---
+
+    def _only(self, occupant: Occupant, current: Generation) -> Record:
+        """The record of nothing but what runs."""
+        at = occupant.interface
+        return Record(at.netns, at.index, at.name, occupant.hook, (current,), self._netns_name)
 
     def record(
         self,

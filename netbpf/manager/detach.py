@@ -1,8 +1,8 @@
 """Detaching: find what is meant, take exactly that off, verify, forget."""
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from netbpf.constants import Hook
 from netbpf.errors import (
@@ -13,10 +13,11 @@ from netbpf.errors import (
     NotManagedError,
     UsageError,
 )
-from netbpf.manager import gone, mechanism
+from netbpf.manager import gone, mechanism, pending
+from netbpf.manager.guard import UNGUARDED, Guard, guarded
 from netbpf.manager.repair import repair
 from netbpf.manager.status import Records, described, opened, reached_by
-from netbpf.manager.undo import uninterrupted
+from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.manager.words import detach_command, occupant_text, where
 from netbpf.model import Attachment, Member
 from netbpf.net.interfaces import resolve
@@ -25,6 +26,7 @@ from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
+from netbpf.state.pending import Pending
 from netbpf.state.records import Record
 from netbpf.text import did_you_mean, escape
 
@@ -36,7 +38,8 @@ class DetachRequest:
     """One detach.
 
     ``hooks``, ``interface`` and ``prog_id`` narrow what is meant; ``force`` includes what netbpf did not attach.
-    ``member`` takes one out of what runs there, ``added_at`` only if it was added at that time.
+    ``member`` takes one out of what runs there, ``added_at`` only if it was added at that time. Where ``confirm`` is
+    given, it goes back by itself after so many seconds unless it is confirmed.
     """
 
     hooks: tuple[Hook, ...] = (Hook.XDP, *TC_HOOKS)
@@ -47,6 +50,7 @@ class DetachRequest:
     prog_id: int | None = None
     member: str | None = None
     added_at: float | None = None
+    confirm: float | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
 
@@ -54,7 +58,7 @@ class DetachRequest:
 class Detached:
     """What was taken off. ``gone`` says why nothing was left to do: the interface or the namespace is gone.
 
-    ``left`` are the members that still run on the hook.
+    ``left`` are the members that still run on the hook. ``pending`` is set where it has to be confirmed.
     """
 
     interface: str
@@ -63,6 +67,7 @@ class Detached:
     prog_id: int
     gone: str | None = None
     left: tuple[str, ...] = ()
+    pending: Pending | None = None
 
 
 def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list[Detached]:
@@ -70,6 +75,22 @@ def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list
 
     Raises NotAttachedError, NotManagedError, UsageError where several are meant, and what net.xdp and net.tc raise.
     """
+    with ExitStack() as before:
+        guard = before.enter_context(_guarded(request, netns))
+        return _detach(request, netns, guard)
+
+
+@contextmanager
+def _guarded(request: DetachRequest, netns: str | Namespace | None) -> Iterator[Guard]:
+    """A guard that is ready before the lock is taken."""
+    if request.confirm is None:
+        yield UNGUARDED
+        return
+    with opened(netns) as namespace, guarded(request.confirm, "detach", namespace) as guard:
+        yield guard
+
+
+def _detach(request: DetachRequest, netns: str | Namespace | None, guard: Guard) -> list[Detached]:
     with locked(request.lock_timeout), uninterrupted() as checkpoint, ExitStack() as stack:
         try:
             namespace = stack.enter_context(opened(netns))
@@ -81,7 +102,8 @@ def detach(request: DetachRequest, netns: str | Namespace | None = None) -> list
             return _repaired(stack.enter_context(Session(namespace)), found)
         session = stack.enter_context(Session(namespace))
         try:
-            found = _Detaching(request, namespace, session).run(checkpoint)
+            pending.repair(session)  # what is due has to be back before anybody asks what is there
+            found = _Detaching(request, namespace, session, guard).run(checkpoint)
         except NetbpfError:
             _repaired(session, [])
             raise
@@ -117,8 +139,11 @@ def _forgotten(record: Record, why: str) -> Detached:
 class _Detaching:
     """One request while the lock is held."""
 
-    def __init__(self, request: DetachRequest, namespace: Namespace, session: Session) -> None:
+    def __init__(
+        self, request: DetachRequest, namespace: Namespace, session: Session, guard: Guard
+    ) -> None:
         self.request, self.namespace, self.session = request, namespace, session
+        self.guard = guard
         self.known = Records()
 
     def run(self, checkpoint: Callable[[], None]) -> list[Detached]:
@@ -159,10 +184,22 @@ class _Detaching:
             )
         if not request.everything and request.member is None and request.prog_id is None:
             self._refuse_chain(wanted[0])
-        return self._take_all(wanted, checkpoint)
+        try:
+            done, failed = self._take_all(wanted, checkpoint)
+            waiting = self.guard.settle()
+        except BaseException:
+            self.guard.give_up(self.session)
+            raise
+        if failed:
+            if len(wanted) > 1:
+                failed[0].message += f"; {len(done)} of {len(wanted)} were detached"
+            raise failed[0]
+        return [replace(one, pending=waiting) for one in done]
 
-    def _take_all(self, wanted: list[Attachment], checkpoint: Callable[[], None]) -> list[Detached]:
-        """One that fails does not keep the others on; the first error is raised in the end."""
+    def _take_all(
+        self, wanted: list[Attachment], checkpoint: Callable[[], None]
+    ) -> tuple[list[Detached], list[NetbpfError]]:
+        """What was taken off, and what failed: one that fails does not keep the others on."""
         done: list[Detached] = []
         failed: list[NetbpfError] = []
         for one in wanted:
@@ -171,11 +208,7 @@ class _Detaching:
                 done.append(self._take(one))
             except NetbpfError as error:
                 failed.append(error)
-        if failed:
-            if len(wanted) > 1:
-                failed[0].message += f"; {len(done)} of {len(wanted)} were detached"
-            raise failed[0]
-        return done
+        return done, failed
 
     def _take(self, one: Attachment) -> Detached:
         occupant = one.occupant
@@ -185,23 +218,38 @@ class _Detaching:
                 take_out,
             )  # it loads programs: that is not for every detach
 
-            left = take_out(self.session, one, self.known, member)
+            left = take_out(self.session, one, self.known, member, self.guard)
             name = occupant.interface.name
             return Detached(
                 name, occupant.hook, member.name, one.program.id, left=tuple(m.name for m in left)
             )
-        mechanism.take(self.session, occupant)
-        present = occupants(self.session, occupant.interface.index)
-        if any(same.hook is occupant.hook and same.prog_id == occupant.prog_id for same in present):
-            raise NetbpfError(
-                f"{where(occupant.interface, occupant.hook)} still runs {occupant_text(one)} after it was taken off",
-                hint="something attaches it again, or it is attached twice: netbpf status",
-            )
         found = self.known.find(occupant)
+        with Undo() as undo:
+            at = occupant.interface, occupant.hook
+            self.guard.before(self.session, at, occupant, 0, self._was(one), undo)
+            mechanism.take(self.session, occupant)
+            present = occupants(self.session, occupant.interface.index)
+            if any(
+                same.hook is occupant.hook and same.prog_id == occupant.prog_id for same in present
+            ):
+                raise NetbpfError(
+                    f"{where(*at)} still runs {occupant_text(one)} after it was taken off",
+                    hint="something attaches it again, or it is attached twice: netbpf status",
+                )
         if found:
             records.remove(found[0])
         names = [each.name for each in one.members] if one.is_chain else [one.program.name]
         return Detached(occupant.interface.name, occupant.hook, ", ".join(names), one.program.id)
+
+    def _was(self, one: Attachment) -> Record | None:
+        """The record of what runs, also where it is lost and a chain told it."""
+        current = self.known.generation(one.occupant, one.program)
+        if current is None:
+            return None
+        at = one.occupant.interface
+        found = self.known.find(one.occupant)
+        name = found[0].netns_name if found else None
+        return Record(at.netns, at.index, at.name, one.occupant.hook, (current,), name)
 
     # --- members ---
 

@@ -15,7 +15,7 @@ from netbpf._sys.info import link_info
 from netbpf.bpf import pin
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, Mode
-from netbpf.errors import HookBusyError, KernelError, NotAttachedError
+from netbpf.errors import HookBusyError, KernelError, NotAttachedError, NotSupportedError
 from netbpf.manager.undo import Undo
 from netbpf.model import Interface, Occupant
 from netbpf.net import bpflinks, tc, tcx, xdp
@@ -38,15 +38,36 @@ class Place:
     pref: int = DEFAULT_PREF
 
 
-def put(session: Session, place: Place, program: Program, undo: Undo) -> None:
-    """Attach where nothing of netbpf's is yet; every step's inverse goes onto ``undo``. Raises as net.xdp does."""
+def put(
+    session: Session, place: Place, program: Program, undo: Undo, *, position: int | None = None
+) -> None:
+    """Attach where nothing of netbpf's is yet; every step's inverse goes onto ``undo``. Raises as net.xdp does.
+
+    ``position`` is the place among the programs of a TCX hook, by default the last.
+    """
     if place.link:
-        _put_link(session, place, program, undo)
+        _put_link(session, place, program, undo, position)
     elif place.hook is Hook.XDP:
         undo.callback(_take_xdp, session, place, program)
         xdp.attach(session, place.interface, program.fd.fileno(), place.mode)
     else:
         _put_filter(session, place, program, undo)
+
+
+def put_at(session: Session, was: Occupant, program: Program, undo: Undo) -> None:
+    """Attach exactly where a program was that has been taken off: mechanism, mode, filter, place in the order.
+
+    NotSupportedError for a TCX program without a link, which netbpf never makes.
+    """
+    place = Place(was.interface, was.hook, was.mode, bool(was.link_id))
+    if was.filter:
+        ensure_clsact(session, was.interface, undo)
+        undo.callback(_take_filters, session, place, program.info.id)
+        tc.attach_at(session, was.interface, was.hook, was.filter, program.fd.fileno())
+    elif was.mode is Mode.TCX and not was.link_id:
+        raise NotSupportedError("netbpf puts no program on a TCX hook without a link")
+    else:
+        put(session, place, program, undo, position=was.position)
 
 
 def _take_xdp(session: Session, place: Place, program: Program) -> None:
@@ -96,12 +117,20 @@ def drop_clsact(session: Session, interface: Interface) -> bool:
     return removed
 
 
-def _put_link(session: Session, place: Place, program: Program, undo: Undo) -> None:
+def _put_link(
+    session: Session, place: Place, program: Program, undo: Undo, position: int | None
+) -> None:
     path = layout.link_pin(pin.bpffs(), place.interface.netns, place.interface.index, place.hook)
     if place.hook is Hook.XDP:
         link = xdp.attach_link(session, place.interface, program.fd.fileno(), place.mode)
     else:
-        link = tcx.attach_link(session.namespace, place.interface, place.hook, program.fd.fileno())
+        before = 0
+        if position is not None:
+            there = tcx.query(session.namespace, place.interface, place.hook).programs
+            before = there[position].prog_id if position < len(there) else 0
+        link = tcx.attach_link(
+            session.namespace, place.interface, place.hook, program.fd.fileno(), before=before
+        )
     # The link lives by this descriptor until the pin holds it: killed in between, nothing is left.
     with link:
         undo.callback(_drop_link, path, link_info(link.fileno()).id, place.interface)

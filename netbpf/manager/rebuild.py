@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from netbpf.manager import members as on_hook
 from netbpf.manager.build import Builder
 from netbpf.manager.change import Changes
+from netbpf.manager.guard import UNGUARDED, Guard
 from netbpf.manager.members import Members
 from netbpf.manager.status import Records
 from netbpf.manager.undo import Undo
@@ -13,14 +14,18 @@ from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 
 
-def take_out(session: Session, one: Attachment, known: Records, member: Member) -> Members:
+def take_out(
+    session: Session, one: Attachment, known: Records, member: Member, guard: Guard = UNGUARDED
+) -> Members:
     """Take a member out of a chain; those that stay."""
     left = on_hook.without(one.members, member)
-    rebuild(session, one, known, left)
+    rebuild(session, one, known, left, guard)
     return left
 
 
-def rebuild(session: Session, one: Attachment, known: Records, members: Members) -> Attachment:
+def rebuild(
+    session: Session, one: Attachment, known: Records, members: Members, guard: Guard = UNGUARDED
+) -> Attachment:
     """Run other ``members`` on a hook that runs some: those that stay keep their maps and counts.
 
     Raises what loading and swapping raise; then the hook is as it was.
@@ -29,7 +34,7 @@ def rebuild(session: Session, one: Attachment, known: Records, members: Members)
     current = known.generation(occupant, one.program)
     assert current is not None
     with ExitStack() as held, Builder(occupant.hook) as builder, Undo() as undo:
-        changes = Changes(session, held)
+        changes = Changes(session, held, guard)
         built = builder.build(members, current, {})
         made = changes.swap(occupant, current, built, undo)
         there = occupants(session, occupant.interface.index, hooks=(occupant.hook,))

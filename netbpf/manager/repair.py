@@ -1,5 +1,7 @@
 """Clearing away what interrupted operations and vanished interfaces left: pins, records, objects, qdiscs.
 
+Changes that nobody confirmed, and whose watcher was killed, go back here.
+
 Nothing here is needed for the next operation to succeed: what is left behind never counts, because the kernel does
 not confirm it. It is memory, and an empty qdisc, that would be wasted.
 """
@@ -11,11 +13,12 @@ from netbpf._sys.info import link_info
 from netbpf.bpf import pin
 from netbpf.constants import Hook
 from netbpf.errors import KernelError, NetbpfError
-from netbpf.manager import mechanism
+from netbpf.manager import mechanism, pending
 from netbpf.model import Interface
 from netbpf.net.interfaces import by_index
 from netbpf.net.netns import all_namespaces
 from netbpf.net.rtnetlink import Session
+from netbpf.state import pending as stored
 from netbpf.state import qdiscs, records
 from netbpf.state.records import Record
 from netbpf.text import escape
@@ -32,14 +35,16 @@ def alive(prog_id: int) -> bool:
 
 def repair(session: Session) -> tuple[str, ...]:
     """Clear away, with the lock held; what was found in the way that somebody should know of."""
+    notes = pending.repair(session)
     released = _defunct_pins()
 
     def dead(record: Record, prog_id: int) -> bool:
         place = (record.netns, record.ifindex, record.hook.value, prog_id)
         return place in released or not alive(prog_id)
 
-    kept = {(one.netns, one.ifindex) for one in records.sweep(dead) if one.hook is not Hook.XDP}
-    return tuple(_unused_qdiscs(session, kept))
+    left = records.sweep(dead, stored.needed_records())
+    kept = {(one.netns, one.ifindex) for one in left if one.hook is not Hook.XDP}
+    return (*notes, *_unused_qdiscs(session, kept))
 
 
 def _defunct_pins() -> set[tuple[int, int, str, int]]:

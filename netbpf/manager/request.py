@@ -9,6 +9,7 @@ from netbpf.errors import NetbpfError, UsageError
 from netbpf.manager.settings import MapSizes, Settings
 from netbpf.model import Attachment, Interface
 from netbpf.state.lock import DEFAULT_TIMEOUT
+from netbpf.state.pending import Pending
 
 AUTO = "auto"
 XDP_MODES = {
@@ -26,7 +27,8 @@ class AttachRequest:
     of ``priority`` (default 50, lower first); ``proceed_on`` are the verdicts that hand the packet on (None: the
     hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``pin_maps``
     is the directory in a bpffs where maps that ask to be pinned by name are shared. ``redirects`` are entries of
-    devmaps and cpumaps, ``tx[0]=eth1:program``.
+    devmaps and cpumaps, ``tx[0]=eth1:program``. Where ``confirm`` is given, it goes back by itself after so
+    many seconds unless it is confirmed.
     """
 
     hook: Hook
@@ -37,6 +39,7 @@ class AttachRequest:
     settings: Settings = ()
     map_sizes: MapSizes = ()
     redirects: tuple[str, ...] = ()
+    tail_calls: tuple[str, ...] = ()
     replace: bool = False
     link: bool = False
     atomic: bool = False
@@ -47,6 +50,7 @@ class AttachRequest:
     pin_maps: Path | None = None
     compiler: Options = field(default_factory=Options)
     kernel_btf: Path | None = None
+    confirm: float | None = None
     lock_timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
@@ -89,6 +93,7 @@ class AttachResult:
     """What came of one interface: an attachment, or the error. ``notes`` say aloud what was not plain.
 
     ``added`` are the names of the members that came; ``replaced`` is the id of the program that ``--replace`` took off.
+    ``pending`` is set where it has to be confirmed.
     """
 
     interface: Interface
@@ -97,3 +102,4 @@ class AttachResult:
     replaced: int | None = None
     notes: tuple[str, ...] = field(default=())
     added: tuple[str, ...] = ()
+    pending: Pending | None = None

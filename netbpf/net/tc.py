@@ -128,6 +128,24 @@ def attach(
     raise HookBusyError(f"cannot {action}: others keep taking the free handles", hint="try again")
 
 
+def attach_at(
+    session: Session, interface: Interface, hook: Hook, place: TcFilter, prog_fd: int
+) -> None:
+    """Add a filter exactly at ``place``, where one was before. The clsact qdisc has to be there.
+
+    Raises HookBusyError where another filter has the place, InterfaceNotFoundError, PermissionDeniedError, KernelError.
+    """
+    where = f"{hook} of {shown(interface)}"
+    try:
+        netlink.add_filter(session, interface.index, hook, place, prog_fd)
+    except KernelError as error:
+        if error.errno == errno.EEXIST:
+            raise HookBusyError(
+                f"another filter has priority {place.priority}, handle {place.handle} on {where}"
+            ) from error
+        raise _filter_error(error, f"attach a program to {where}", interface) from error
+
+
 def _free(handles: list[int]) -> int:
     taken = set(handles)
     return next(number for number in range(1, len(taken) + 2) if number not in taken)

@@ -22,6 +22,10 @@ ATTACH_TYPE: Final = {
     Hook.TC_EGRESS: AttachType.TCX_EGRESS,
 }
 
+# include/uapi/linux/bpf.h: BPF_F_BEFORE, and BPF_F_ID: relative to an id instead of a descriptor.
+_BEFORE: Final = 1 << 3
+_BY_ID: Final = 1 << 5
+
 
 class TcxProgram(NamedTuple):
     """A program on a TCX hook; ``link_id`` is 0 for one attached without a link (BPF_PROG_ATTACH)."""
@@ -74,12 +78,14 @@ def attach_link(
     hook: Hook,
     prog_fd: int,
     *,
+    before: int = 0,
     expected_revision: int = 0,
 ) -> Fd:
     """Attach behind what is there; detached when the last descriptor or pin of the link goes.
 
-    ``expected_revision``, if not 0: only while the hook is as a query saw it. Raises HookBusyError (changed, full,
-    or this very program is there), NotSupportedError, InterfaceNotFoundError, PermissionDeniedError, KernelError.
+    ``before``, if not 0, is the id of a program there, to run directly before that one. ``expected_revision``, if not
+    0: only while the hook is as a query saw it. Raises HookBusyError (changed, full, or this very program is there),
+    NotSupportedError, InterfaceNotFoundError, PermissionDeniedError, KernelError.
     """
     name = shown(interface)
     try:
@@ -88,6 +94,8 @@ def attach_link(
             prog_fd,
             interface.index,
             ATTACH_TYPE[hook],
+            flags=_BEFORE | _BY_ID if before else 0,
+            relative_fd=before,
             expected_revision=expected_revision,
         )
     except KernelError as error:

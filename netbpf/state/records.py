@@ -7,7 +7,7 @@ two steps leaves nothing to repair.
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class Record:
         return record
 
 
-def _files(record: Record) -> Iterator[str]:
+def files_of(record: Record) -> Iterator[str]:
     """The hashes of the kept files that a record needs."""
     for generation in record.generations:
         for one in generation.members:
@@ -145,10 +145,10 @@ def keep_object(sha256: str, data: bytes) -> None:
         write_whole(path, data)
 
 
-def sweep(dead: Callable[[Record, int], bool]) -> list[Record]:
+def sweep(dead: Callable[[Record, int], bool], needed: Iterable[Record] = ()) -> list[Record]:
     """Forget records of which every program is ``dead``, kept objects that no record needs, and whatever else lies
-    there: records of another boot, damaged ones, writes that a crash interrupted. The records kept. Call with the
-    lock held.
+    there: records of another boot, damaged ones, writes that a crash interrupted. The records kept. Objects of
+    records in ``needed`` are kept too. Call with the lock held.
     """
     kept = [
         record
@@ -161,7 +161,7 @@ def sweep(dead: Callable[[Record, int], bool]) -> list[Record]:
     )
     _only(
         layout.object_file("").parent,
-        {layout.object_file(one).name for record in kept for one in _files(record)},
+        {layout.object_file(one).name for record in (*kept, *needed) for one in files_of(record)},
     )
     return kept
 

@@ -1,0 +1,153 @@
+"""The process that undoes an unconfirmed change, as seen from the command that starts it.
+
+Before anything is changed that process is ready (``netbpf.manager.watcher``). It holds the programs that are taken
+off, and the namespace, so that the way back does not depend on this process.
+"""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from netbpf.bpf.program import Program
+from netbpf.errors import NetbpfError
+from netbpf.net.netns import Namespace, names
+from netbpf.net.rtnetlink import Session
+from netbpf.state import pending as store
+from netbpf.state.pending import Pending, Phase
+
+_START: Final = 20.0  # seconds for the watcher to be ready, on a machine that is busy
+_ANSWER: Final = 10.0
+
+
+class Watcher:
+    """The process that undoes it, as seen from here. As a context manager; it goes on afterwards if it watches."""
+
+    def __init__(self, seconds: float, namespace: Namespace) -> None:
+        self.seconds = seconds
+        self._namespace = namespace
+        self._watching = False
+        self._pid = self._started = 0
+
+    def __enter__(self) -> Self:
+        if not sys.executable:
+            raise _failed("this Python does not know its own program")
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors = os.memfd_create("netbpf-watcher-errors", os.MFD_CLOEXEC)
+        fds = (theirs.fileno(), self._namespace.fileno())
+        try:
+            # It takes nothing along but where to find netbpf, and its state: no session, terminal or directory.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "netbpf.manager.watcher", *map(str, fds)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, pass_fds=fds,
+                cwd="/", env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._socket.close()
+            os.close(self._errors)
+            raise _failed(str(error)) from None
+        finally:
+            theirs.close()
+        return self
+
+    def ready(self) -> None:
+        """Wait until it is ready: it starts while programs are loaded. NetbpfError where it cannot be had."""
+        if self._pid:
+            return
+        try:
+            self._pid, self._started = json.loads(self._answer(_START))
+        except (ValueError, NetbpfError) as error:
+            said = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
+            raise _failed(said[-1] if said else str(error)) from None
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            # Where something is left to undo it sees the end of this connection, and does it.
+            if not self._watching and (not self._pid or store.read(self.name) is None):
+                with suppress(OSError):
+                    self._socket.send(b"cancel")
+                    # It ends at once: nothing of it is left when the command ends.
+                    select.select([self._socket], [], [], _START)
+        finally:
+            self._socket.close()
+            os.close(self._errors)
+            # What was started has forked, and its child belongs to process 1: nobody has to wait for that.
+            self._process.wait()
+
+    @property
+    def name(self) -> str:
+        """The name of its pending file."""
+        return f"{self._pid}-{self._started}"
+
+    def pending(self, what: str, session: Session) -> Pending:
+        """The change as it begins."""
+        self.ready()
+        namespace = session.namespace
+        name = namespace.name or names().get(namespace.inode)
+        return Pending(
+            what, Phase.CHANGING, namespace.inode, session.cookie(), name, self.seconds, 0.0, time.time(),
+            self._pid, self._started, (),
+        )  # fmt: skip
+
+    def hold(self, program: Program) -> None:
+        """Have it keep a program."""
+        self.ready()
+        self._ask(b"hold", [program.fd.fileno()])
+
+    def watch(self) -> None:
+        """Have it wait for the deadline of its pending file."""
+        self._ask(b"watch", [])
+        self._watching = True
+
+    def _ask(self, word: bytes, fds: list[int]) -> None:
+        try:
+            socket.send_fds(self._socket, [word], fds)
+        except OSError:
+            raise _ended() from None
+        if self._answer(_ANSWER) != b"done":
+            raise _ended()
+
+    def _answer(self, seconds: float) -> bytes:
+        if not select.select([self._socket], [], [], seconds)[0]:
+            raise NetbpfError("the process that waits for the confirmation does not answer")
+        try:
+            said = self._socket.recv(4096)
+        except OSError:
+            said = b""
+        if not said:
+            raise _ended()
+        return said
+
+
+def _failed(reason: str) -> NetbpfError:
+    return NetbpfError(
+        f"cannot start the process that waits for the confirmation: {reason}",
+        hint="nothing was changed; without --confirm no such process is needed",
+    )
+
+
+def _ended() -> NetbpfError:
+    return NetbpfError(
+        "the process that waits for the confirmation has ended",
+        hint="was it killed? the change was not made, or was undone",
+    )
+
+
+def _environment() -> dict[str, str]:
+    here = str(Path(__file__).parents[2])
+    paths = [here, *(one for one in sys.path if one and Path(one).is_absolute() and one != here)]
+    kept = ("NETBPF_STATE_DIR", "PYTHONDONTWRITEBYTECODE", "TZ")
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    if "NETBPF_STATE_DIR" in found:
+        found["NETBPF_STATE_DIR"] = str(Path(found["NETBPF_STATE_DIR"]).absolute())
+    return {
+        **found,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PATH": os.environ.get("PATH", os.defpath),
+    }
