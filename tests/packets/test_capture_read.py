@@ -146,12 +146,10 @@ def test_gzip_that_ends_early(written: Write) -> None:
 
 
 def test_gzip_that_is_damaged(written: Write) -> None:
-    chance = random.Random(4)
-    frames = [bytes(chance.choices(b"abc", k=1000)) for _ in range(500)]
-    whole = bytearray(gzip.compress(pcap(frames)))
-    middle = len(whole) // 2
-    whole[middle : middle + 50] = b"\xff" * 50
-    _, warnings = read(written(bytes(whole), "d.gz"))
+    whole = bytearray(gzip.compress(pcap(FRAMES)))
+    whole[-8] ^= 1  # its checksum
+    found, warnings = read(written(bytes(whole), "d.gz"))
+    assert [one.data for one in found] == FRAMES
     assert len(warnings) == 1
     assert "the compressed data is damaged" in warnings[0]
 

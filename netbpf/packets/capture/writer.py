@@ -88,11 +88,11 @@ class CaptureWriter:
             self._flush()
 
     def _flush(self) -> None:
-        data = memoryview(self._waiting)
         at = 0
         try:
-            while at < len(data):
-                at += os.write(self._fd, data[at:])
+            with memoryview(self._waiting) as data:
+                while at < len(data):
+                    at += os.write(self._fd, data[at:])
         except OSError as error:
             self._cut()
             raise NetbpfError(
@@ -101,8 +101,6 @@ class CaptureWriter:
                 if self._regular
                 else None,
             ) from None
-        finally:
-            data.release()
         self._place += at
         self._written = self.packets
         self._waiting.clear()
