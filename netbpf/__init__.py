@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from netbpf.api import attach as attach
     from netbpf.api import chain as chain
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
+    from netbpf.api import confirm as confirm
     from netbpf.api import detach as detach
     from netbpf.api import diff as diff
     from netbpf.api import get as get
+    from netbpf.api import pending as pending
     from netbpf.api import replay as replay
     from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from netbpf.model import Attachment as Attachment
     from netbpf.model import Interface as Interface
     from netbpf.model import Occupant as Occupant
+    from netbpf.model import Member as Member
     from netbpf.model import ProgramInfo as ProgramInfo
     from netbpf.net.netns import Namespace as Namespace
-    from netbpf.model import Member as Member
     from netbpf.stats.members import ChainCounts as ChainCounts
     from netbpf.stats.model import Counter as Counter
     from netbpf.stats.model import HookStats as HookStats
@@ -49,9 +51,11 @@ _HOMES = {
         "detach",
         "diff",
         "get",
+        "confirm",
         "replay",
         "set_member",
         "set_values",
+        "pending",
         "stats",
         "status",
         "watch",
@@ -64,9 +68,10 @@ _HOMES = {
     "netbpf.stats.model": ("Counter", "HookStats"),
 }
 __all__ = [
-    "Attached", "Attachment", "ChainCounts", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode", "Namespace", "NetbpfError",
-    "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach", "chain", "compile", "detach", "diff",
-    "get", "replay", "set_member", "set_values", "stats", "status", "watch",
+    "Attached", "Attachment", "ChainCounts", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
+    "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach",
+    "chain", "compile", "confirm", "detach", "diff", "get", "pending", "replay", "set_member", "set_values",
+    "stats", "status", "watch",
 ]  # fmt: skip
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from netbpf.compiler.result import CompileResult, Options
     from netbpf.manager.autopins import CompanionSet
     from netbpf.manager.companions import AutoResult
+    from netbpf.manager.confirm import Confirmed
     from netbpf.manager.detach import Detached
+    from netbpf.manager.pending_list import Waiting
     from netbpf.manager.request import AttachResult
     from netbpf.manager.settings import MapSizes, Settings
     from netbpf.manager.upgrade import Upgraded
@@ -163,6 +165,7 @@ def attach(
     """Attach programs to a hook of one interface, a list (``eth0,eth1``) or a glob (``veth*``).
 
     ``object`` is an object file, a C source, or ``builtin:NAME``, or several of them. Where netbpf runs something
+    confirm: float | None = None,
     already, they join it: each is a member, called ``name`` or after its program, with a ``priority`` (default 50,
     lower runs first) and the verdicts that hand the packet on (``proceed_on=["pass", "tx"]``; by default pass for
     XDP, unspec and pipe for TC). ``replace`` swaps netbpf's only program instead. ``pref`` is the priority of a
@@ -172,7 +175,8 @@ def attach(
     ``redirects`` fills devmaps and cpumaps: ``["tx[0]=eth1:program", "cpus[*]=1024"]``, with programs to run there.
     ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
     shared; without it each attach has its own. The program stays attached when the process ends, unless the result
-    is used as a context manager.
+    is used as a context manager; with ``confirm`` it goes back after so many seconds (0.1 to 86400) unless
+    ``confirm()`` is called, whatever becomes of this process.
 
     Raises ObjectError, CompileError, VerifierError, NotSupportedError, HookBusyError, InterfaceNotFoundError,
     PermissionDeniedError, LockTimeoutError, UsageError.
@@ -212,32 +216,70 @@ def detach(
     hook: HookName | tuple[Hook, ...] | None = None,
     *,
     everything: bool = False,
+        confirm=confirm,
     force: bool = False,
     missing_ok: bool = False,
     prog_id: int | None = None,
     member: str | None = None,
     netns: str | Namespace | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
+def confirm(
+    interface: str | None = None,
+    hook: HookName | tuple[Hook, ...] | None = None,
+    *,
+    everything: bool = False,
+    undo: bool = False,
+    netns: str | Namespace | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> list[Confirmed]:
+    """Keep a change that was made with ``confirm=SECONDS``, or go back now with ``undo``.
+
+    Without arguments the one that waits in the namespace. ``hook`` "tc" means both directions, None all hooks. What
+    one call changed on several interfaces is confirmed as a whole. Raises HookBusyError for what has gone back
+    already, NotAttachedError where nothing waits, UsageError where several do and ``everything`` is not set,
+    InterfaceNotFoundError, LockTimeoutError.
+    """
+    from netbpf.manager.confirm import ConfirmRequest
+    from netbpf.manager.confirm import confirm as run
+
+    return run(ConfirmRequest(interface, _hooks(hook), everything, undo, lock_timeout), netns)
+
+
+def pending(
+    interface: str | None = None, *, netns: str | Namespace | None = None, all_netns: bool = False
+) -> Waiting:
+    """Changes that wait for their confirmation (``pending``), and those that went back within a day (``went_back``)."""
+    from netbpf.manager.pending_list import waiting
+
+    return waiting(interface, netns=netns, all_netns=all_netns)
+
+
+def _hooks(hook: HookName | tuple[Hook, ...] | None) -> tuple[Hook, ...]:
+    """What a name stands for where several hooks may be meant."""
+    if isinstance(hook, tuple):
+        return hook
+    if hook is None:
+        return tuple(Hook)
+    return (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
+
+
 ) -> list[Detached]:
     """Take programs off their hooks: what netbpf attached, with ``force`` also what others did.
 
     ``member`` is the name of one of a chain: the others run on. ``hook`` "tc" means both directions, None all hooks;
-    ``prog_id`` is the kernel's id of the program, where several are on a hook. What is gone with its interface or
+    ``prog_id`` is the kernel's id of the program, where several are on a hook. With ``confirm`` they come back after
+    so many seconds unless ``confirm()`` is called. What is gone with its interface or
     namespace counts as detached. Raises NotAttachedError (not with ``missing_ok``), NotManagedError, UsageError if
     more than one is meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
     """
     from netbpf.manager.detach import DetachRequest
+    confirm: float | None = None,
     from netbpf.manager.detach import detach as run
 
-    if isinstance(hook, tuple):
-        hooks = hook
-    elif hook is None:
-        hooks = tuple(Hook)
-    else:
-        hooks = (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
     request = DetachRequest(
-        hooks, interface, everything, force, missing_ok, prog_id, member, lock_timeout=lock_timeout
-    )
+        _hooks(hook), interface, everything, force, missing_ok, prog_id, member, confirm=confirm,
+        lock_timeout=lock_timeout,
+    )  # fmt: skip
     return run(request, netns)
 
 
@@ -410,6 +452,48 @@ def replay(
     limit: int | None = None,
     output: StrPath | None = None,
     dropped: StrPath | None = None,
+def run(
+    object: StrPath | bytes,  # noqa: A002 - the field's word
+    packet: bytes | str,
+    *,
+    program: str | None = None,
+    hook: HookName | None = None,
+    context: Context | None = None,
+    interface: str | None = None,
+    repeat: int = 1,
+    settings: Settings = (),
+    map_sizes: MapSizes = (),
+    netns: str | Namespace | None = None,
+    compiler: Options | None = None,
+    kernel_btf: StrPath | None = None,
+) -> RunResult:
+    """Run a program on one packet, attached to nothing: its verdict, the packet afterwards, and all that moved.
+
+    ``object`` is an object file, a C source, ``builtin:NAME``, or the bytes of an object. ``packet`` is bytes that begin
+    with an Ethernet header, or a text: a scapy expression, ``"Ether()/IP(dst='10.0.0.1')/UDP(dport=53)"``, which is read
+    without evaluating Python. ``context`` is what the program sees besides; ``interface`` names its ``ifindex``.
+    ``repeat`` is for the clock alone: verdict, packet and changes are those of the first run.
+    Raises ObjectError, CompileError, VerifierError, UsageError (packets and contexts that make no sense; PacketTextError
+    knows the place in the text), NotSupportedError, InterfaceNotFoundError, PermissionDeniedError, ToolMissingError.
+    """
+    from netbpf.compiler.result import Options
+    from netbpf.manager.status import opened
+    from netbpf.packets.expression import read_expression
+    from netbpf.packets.run import run_packet
+    from netbpf.packets.testrun import Bench, at_interface
+
+    data = read_expression(packet) if isinstance(packet, str) else packet
+    chosen = None if hook is None else hook_of(hook)
+    with opened(netns) as namespace:
+        if interface is not None:
+            context = at_interface(context, interface, namespace)
+        with Bench.open(
+            object, program=program, hook=chosen, settings=settings, map_sizes=map_sizes,
+            compiler=compiler or Options(), kernel_btf=Path(kernel_btf) if kernel_btf else None,
+        ) as bench:  # fmt: skip
+            return namespace.run(run_packet, bench, data, context, repeat=repeat)
+
+
     samples: int = 3,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from netbpf.cli.auto import WithAuto
-from netbpf.cli.options import common_options, direction_options, hook_of, lock_option
+from netbpf.cli.options import (
+    common_options,
+    confirm_options,
+    direction_options,
+    hook_of,
+    lock_option,
+)
 from netbpf.errors import VerifierError
 from netbpf.text import escape
 
@@ -134,6 +140,7 @@ def attach_command(
     settings: tuple[str, ...],
     map_sizes: tuple[str, ...],
     redirects: tuple[str, ...],
+@confirm_options
     replace: bool,
     link: bool,
     atomic: bool,
@@ -163,6 +170,7 @@ def attach_command(
     \b
     netbpf attach xdp eth0 prog.o
     netbpf attach xdp eth0 acl.o count.o --priority 20
+    confirm: float | None,
     netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
     netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
 
@@ -200,3 +208,4 @@ def attach_command(
         )
     attached.close()
     return print_results(attached.results, as_json=as_json)
+            confirm=confirm,

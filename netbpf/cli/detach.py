@@ -3,7 +3,13 @@
 import click
 
 from netbpf.cli.auto import WithAuto
-from netbpf.cli.options import common_options, direction_options, hooks_of, lock_option
+from netbpf.cli.options import (
+    common_options,
+    confirm_options,
+    direction_options,
+    hooks_of,
+    lock_option,
+)
 
 
 @click.command("detach", cls=WithAuto, short_help="Take a program off its hook.")
@@ -18,6 +24,7 @@ from netbpf.cli.options import common_options, direction_options, hooks_of, lock
 @click.option(
     "--ignore-missing", "missing_ok", is_flag=True, help="It is fine if nothing is attached."
 )
+@confirm_options
 @lock_option
 @common_options
 def detach_command(
@@ -27,6 +34,7 @@ def detach_command(
     prog_id: int | None,
     force: bool,
     missing_ok: bool,
+    confirm: float | None,
     lock_timeout: float,
     as_json: bool,
     netns: str | None,
@@ -53,6 +61,7 @@ def detach_command(
         force=force,
         missing_ok=missing_ok,
         netns=netns,
+        confirm=confirm,
         lock_timeout=lock_timeout,
     )
     print_detached(found, as_json=as_json)

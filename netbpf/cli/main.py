@@ -21,6 +21,7 @@ from netbpf.text import did_you_mean, escape
 COMMANDS = {
     "attach": ("attach", "Attach a program to a hook of one or more interfaces."),
     "detach": ("detach", "Take a program off its hook."),
+    "confirm": ("confirm", "Keep a change that waits for its confirmation, or go back."),
     "chain": ("chain", "Show or change the programs that share a hook."),
     "status": ("status", "Show what runs on which hook, and who put it there."),
     "stats": ("stats", "Show counters, variables and maps of attached programs."),

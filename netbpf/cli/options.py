@@ -1,10 +1,12 @@
 """Options that several commands share."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from netbpf.cli.duration import Duration
 from netbpf.constants import Hook
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,6 +24,25 @@ lock_option = click.option(
     "--lock-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
     help="How long to wait for another netbpf that is changing hooks.",
 )  # fmt: skip
+
+TRY = 60.0  # seconds
+
+
+def confirm_options(function: F) -> F:
+    """``--confirm`` and ``--try`` as the parameter ``confirm``: seconds, or None."""
+
+    @functools.wraps(function)
+    def called(*args: Any, confirm: float | None, trying: bool, **named: Any) -> Any:
+        if trying and confirm is None:
+            confirm = TRY
+        return function(*args, confirm=confirm, **named)
+
+    option = click.option(
+        "--confirm", type=Duration(), metavar="TIME",
+        help="Go back by itself after this time (30s, 5m, 1h30m) unless netbpf confirm comes before.",
+    )  # fmt: skip
+    trying = click.option("--try", "trying", is_flag=True, help="The same as --confirm 60s.")
+    return option(trying(called))  # type: ignore[return-value]
 
 
 def direction_options(function: F) -> F:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from netbpf.constants import Hook
 from netbpf.errors import HookBusyError, NotAttachedError, UsageError
-from netbpf.manager.pending import clock, end, finish, go_back, in_words, repair, span
+from netbpf.manager.pending import clock, end, finish, go_back, in_words, repair
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.model import Interface
@@ -55,7 +55,7 @@ def confirm(request: ConfirmRequest, netns: str | Namespace | None = None) -> li
     ):
         index = resolve(session, request.interface).index if request.interface else None
         repair(session)
-        here = [one for one in store.read_all() if one.netns == namespace.inode]
+        here = [one for one in store.waiting() if one.netns == namespace.inode]
         meant = [one for one in here if _matches(one, index, request.hooks)]
         if not meant:
             raise _nothing(request, namespace, index)
@@ -108,7 +108,7 @@ def _nothing(
             f"too late: {in_words(last)}{more}", hint="netbpf status shows what runs now"
         )
     on = f" on {escape(request.interface)}" if request.interface else ""
-    elsewhere = [one for one in store.read_all() if one.netns != namespace.inode]
+    elsewhere = [one for one in store.waiting() if one.netns != namespace.inode]
     hint = "netbpf status shows what waits for a confirmation"
     if elsewhere:
         where = elsewhere[0].netns_name
@@ -129,14 +129,3 @@ def _place(interface: Interface, hook: Hook) -> str:
 def described(pending: Pending) -> str:
     """``attach on eth0 xdp (until 14:05:09)``."""
     return f"{pending.what} on {places(pending)} (until {clock(pending.since + pending.seconds)})"
-
-
-def pending_in(namespace: Namespace, interface: str | None = None) -> list[Pending]:
-    """The changes that wait in a namespace, by their deadline; with ``interface`` only those that touch it."""
-    found = [one for one in store.read_all() if one.netns == namespace.inode]
-    if interface is not None:
-        found = [one for one in found if any(s.interface.name == interface for s in one.steps)]
-    return sorted(found, key=lambda one: one.deadline)
-
-
-__all__ = ["ConfirmRequest", "Confirmed", "confirm", "described", "pending_in", "places", "span"]

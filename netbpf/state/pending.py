@@ -156,6 +156,11 @@ def read_all() -> list[Pending]:
     return [one for one in found if one and one.phase is not Phase.ENDED]
 
 
+def waiting() -> list[Pending]:
+    """Those that wait for a confirmation; operations that run at this moment are left out."""
+    return [one for one in read_all() if one.phase is Phase.WAITING]
+
+
 def remove(pending: Pending) -> None:
     """Forget a pending change; harmless where it is gone."""
     discard(layout.pending_file(pending.name))

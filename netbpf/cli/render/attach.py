@@ -3,7 +3,7 @@
 import click
 
 from netbpf.cli.output import print_json
-from netbpf.cli.render.json_values import hook_json
+from netbpf.cli.render.json_values import hook_json, pending_json
 from netbpf.errors import ExitCode
 from netbpf.manager.request import AttachResult
 from netbpf.text import escape
@@ -20,6 +20,11 @@ def print_results(results: list[AttachResult], *, as_json: bool) -> int:
             click.echo(_line(result))
         for note in result.notes:
             click.echo(f"netbpf: note: {note}", err=True)
+    pending = next((one.pending for one in results if one.pending), None)
+    if pending and not as_json:
+        from netbpf.cli.render.confirm import pending_line
+
+        click.echo(pending_line(pending))
     if as_json:
         print_json("attach", {
             "hooks": [
@@ -33,6 +38,7 @@ def print_results(results: list[AttachResult], *, as_json: bool) -> int:
                 }
                 for result in failed if result.error
             ],
+            "pending": pending_json(pending),
         })  # fmt: skip
     first = failed[0].error if failed else None
     return int(first.exit_code) if first else int(ExitCode.OK)

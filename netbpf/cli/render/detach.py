@@ -3,12 +3,14 @@
 import click
 
 from netbpf.cli.output import print_json
+from netbpf.cli.render.json_values import pending_json
 from netbpf.manager.detach import Detached
 from netbpf.text import escape
 
 
 def print_detached(found: list[Detached], *, as_json: bool) -> None:
     """A line per attachment, or ``netbpf.detach/1``."""
+    pending = next((one.pending for one in found if one.pending), None)
     if as_json:
         print_json("detach", {
             "hooks": [
@@ -20,7 +22,8 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
                     "left": list(one.left),
                 }
                 for one in found
-            ]
+            ],
+            "pending": pending_json(pending),
         })  # fmt: skip
         return
     for one in found:
@@ -35,5 +38,9 @@ def print_detached(found: list[Detached], *, as_json: bool) -> None:
         click.echo(
             f"{escape(one.interface)} {one.hook}: {escape(one.program)} {end} (program {one.prog_id})"
         )
+    if pending:
+        from netbpf.cli.render.confirm import pending_line
+
+        click.echo(pending_line(pending))
     if not found:
         click.echo("nothing is attached")

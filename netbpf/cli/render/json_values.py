@@ -1,9 +1,12 @@
 """Model values as the JSON that scripts rely on."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netbpf.constants import ProgType
 from netbpf.model import Attachment, Member, ObjectRef, ProgramInfo
+
+if TYPE_CHECKING:
+    from netbpf.state.pending import Pending
 
 
 def program_json(program: ProgramInfo) -> dict[str, Any]:
@@ -68,4 +71,21 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
             member_json(one, position, attachment.program)
             for position, one in enumerate(attachment.members)
         ],
+    }
+
+
+def pending_json(pending: "Pending | None") -> dict[str, Any] | None:
+    """A change that waits for its confirmation; null for none."""
+    if pending is None:
+        return None
+    return {
+        "what": pending.what,
+        "hooks": [
+            {"interface": one.interface.name, "hook": one.hook.value} for one in pending.steps
+        ],
+        "netns": pending.netns_name,
+        "seconds": pending.seconds,
+        "seconds_left": round(pending.left, 3),
+        "deadline": pending.since + pending.seconds,
+        "watched": pending.watched(),
     }

@@ -14,26 +14,48 @@ from netbpf.text import escape
 
 if TYPE_CHECKING:
     from netbpf.manager.autopins import CompanionSet
+    from netbpf.manager.pending_list import Waiting
 
 
 def print_status(
     found: list[Attachment],
     interface: str | None,
     companions: "list[CompanionSet]",
+    waiting: "Waiting",
     *,
     as_json: bool,
     all_netns: bool = False,
 ) -> None:
-    """A table with a line per program, in running order, or ``netbpf.status/1``; ``companions`` have their own."""
+    """A table with a line per program, in running order, or ``netbpf.status/1``; ``companions`` have their own.
+
+    ``waiting`` are changes that wait for their confirmation, and those that went back.
+    """
     if as_json:
         auto = [_set_json(one) for one in companions]
-        print_json("status", {"hooks": [hook_json(one) for one in found], "auto": auto})
+        hooks = [hook_json(one) for one in found]
+        print_json("status", {"hooks": hooks, "auto": auto, **_waiting_json(waiting)})
         return
     _print_hooks(found, interface, all_netns=all_netns)
     if companions:
         from netbpf.cli.render.auto import table
 
         say([Line(""), *table(companions)])
+    if any(waiting):
+        from netbpf.cli.render.confirm import status_lines
+
+        say([Line(""), *map(Line, status_lines(*waiting))])
+
+
+def _waiting_json(waiting: "Waiting") -> dict[str, Any]:
+    if not any(waiting):
+        return {"pending": [], "went_back": []}
+    from netbpf.cli.render.confirm import word_json
+    from netbpf.cli.render.json_values import pending_json
+
+    return {
+        "pending": list(map(pending_json, waiting.pending)),
+        "went_back": list(map(word_json, waiting.went_back)),
+    }
 
 
 def _set_json(one: "CompanionSet") -> dict[str, Any]:
