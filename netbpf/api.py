@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from netbpf.manager.upgrade import Upgraded
     from netbpf.model import Attachment
     from netbpf.net.netns import Namespace
+    from netbpf.packets.context import Context
     from netbpf.packets.diff_model import DiffResult
     from netbpf.packets.replay import Progress
     from netbpf.packets.replay_model import ReplayResult
+    from netbpf.packets.run import RunResult
     from netbpf.stats.members import ChainCounts
     from netbpf.stats.model import HookStats
     from netbpf.stats.reader import HookReader
@@ -149,6 +151,9 @@ def attach(
     settings: Settings = (),
     map_sizes: MapSizes = (),
     redirects: Sequence[str] = (),
+    share: Sequence[str] = (),
+    maps: Sequence[str] = (),
+    tail_calls: Sequence[str] = (),
     replace: bool = False,
     link: bool = False,
     atomic: bool = False,
@@ -160,18 +165,21 @@ def attach(
     netns: str | Namespace | None = None,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,
+    confirm: float | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> Attached:
     """Attach programs to a hook of one interface, a list (``eth0,eth1``) or a glob (``veth*``).
 
     ``object`` is an object file, a C source, or ``builtin:NAME``, or several of them. Where netbpf runs something
-    confirm: float | None = None,
     already, they join it: each is a member, called ``name`` or after its program, with a ``priority`` (default 50,
     lower runs first) and the verdicts that hand the packet on (``proceed_on=["pass", "tx"]``; by default pass for
     XDP, unspec and pipe for TC). ``replace`` swaps netbpf's only program instead. ``pref`` is the priority of a
     clsact filter, to run beside foreign ones. ``mode`` is native (the default), skb, hw or
     auto, for XDP only. ``settings`` are values of global variables, as typed (``["limit=5"]``) or as Python values
     (``{"limit": 5}``). ``map_sizes`` sets how many entries maps have (``["flows=65536"]`` or ``{"flows": 65536}``).
+    ``share`` and ``maps`` put maps that exist in the place of an object's: another member's
+    (``["flows=eth0/xdp/acl"]``), or by pin or id (``["flows=pinned:/sys/fs/bpf/flows", "flows=id:12"]``).
+    ``tail_calls`` fills prog arrays: ``["jumps[1]=parse_udp"]``.
     ``redirects`` fills devmaps and cpumaps: ``["tx[0]=eth1:program", "cpus[*]=1024"]``, with programs to run there.
     ``pin_maps`` is a directory in a bpffs, by which maps that ask to be pinned by name are
     shared; without it each attach has its own. The program stays attached when the process ends, unless the result
@@ -195,6 +203,9 @@ def attach(
         settings=settings,
         map_sizes=map_sizes,
         redirects=tuple(redirects),
+        share=tuple(share),
+        maps=tuple(maps),
+        tail_calls=tuple(tail_calls),
         replace=replace,
         link=link,
         atomic=atomic,
@@ -205,24 +216,13 @@ def attach(
         pin_maps=Path(pin_maps) if pin_maps else None,
         compiler=compiler or Options(),
         kernel_btf=Path(kernel_btf) if kernel_btf else None,
+        confirm=confirm,
         lock_timeout=lock_timeout,
     )
     with opened(netns) as namespace:
         return Attached(run(request, namespace), namespace.duplicate())
 
 
-def detach(
-    interface: str | None = None,
-    hook: HookName | tuple[Hook, ...] | None = None,
-    *,
-    everything: bool = False,
-        confirm=confirm,
-    force: bool = False,
-    missing_ok: bool = False,
-    prog_id: int | None = None,
-    member: str | None = None,
-    netns: str | Namespace | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
 def confirm(
     interface: str | None = None,
     hook: HookName | tuple[Hook, ...] | None = None,
@@ -263,6 +263,18 @@ def _hooks(hook: HookName | tuple[Hook, ...] | None) -> tuple[Hook, ...]:
     return (Hook.TC_INGRESS, Hook.TC_EGRESS) if hook == "tc" else (hook_of(hook),)
 
 
+def detach(
+    interface: str | None = None,
+    hook: HookName | tuple[Hook, ...] | None = None,
+    *,
+    everything: bool = False,
+    force: bool = False,
+    missing_ok: bool = False,
+    prog_id: int | None = None,
+    member: str | None = None,
+    confirm: float | None = None,
+    netns: str | Namespace | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
 ) -> list[Detached]:
     """Take programs off their hooks: what netbpf attached, with ``force`` also what others did.
 
@@ -273,7 +285,6 @@ def _hooks(hook: HookName | tuple[Hook, ...] | None) -> tuple[Hook, ...]:
     more than one is meant and ``everything`` is not, HookBusyError, PermissionDeniedError, LockTimeoutError.
     """
     from netbpf.manager.detach import DetachRequest
-    confirm: float | None = None,
     from netbpf.manager.detach import detach as run
 
     request = DetachRequest(
@@ -441,17 +452,6 @@ def set_values(
         access.set(changes)
 
 
-def replay(
-    object: StrPath,  # noqa: A002 - the field's word
-    capture: StrPath,
-    *,
-    program: str | None = None,
-    hook: HookName | None = None,
-    settings: Settings = (),
-    map_sizes: MapSizes = (),
-    limit: int | None = None,
-    output: StrPath | None = None,
-    dropped: StrPath | None = None,
 def run(
     object: StrPath | bytes,  # noqa: A002 - the field's word
     packet: bytes | str,
@@ -469,12 +469,12 @@ def run(
 ) -> RunResult:
     """Run a program on one packet, attached to nothing: its verdict, the packet afterwards, and all that moved.
 
-    ``object`` is an object file, a C source, ``builtin:NAME``, or the bytes of an object. ``packet`` is bytes that begin
-    with an Ethernet header, or a text: a scapy expression, ``"Ether()/IP(dst='10.0.0.1')/UDP(dport=53)"``, which is read
-    without evaluating Python. ``context`` is what the program sees besides; ``interface`` names its ``ifindex``.
+    ``object`` is an object file, a C source, ``builtin:NAME``, or the bytes of an object. ``packet`` is bytes that
+    begin with an Ethernet header, or a scapy expression, ``"Ether()/IP(dst='10.0.0.1')/UDP(dport=53)"``, which is
+    read without evaluating Python. ``context`` is what the program sees besides; ``interface`` names its ``ifindex``.
     ``repeat`` is for the clock alone: verdict, packet and changes are those of the first run.
-    Raises ObjectError, CompileError, VerifierError, UsageError (packets and contexts that make no sense; PacketTextError
-    knows the place in the text), NotSupportedError, InterfaceNotFoundError, PermissionDeniedError, ToolMissingError.
+    Raises ObjectError, CompileError, VerifierError, NotSupportedError, InterfaceNotFoundError, ToolMissingError,
+    PermissionDeniedError, UsageError for packets and contexts that make no sense (PacketTextError knows the place).
     """
     from netbpf.compiler.result import Options
     from netbpf.manager.status import opened
@@ -494,6 +494,17 @@ def run(
             return namespace.run(run_packet, bench, data, context, repeat=repeat)
 
 
+def replay(
+    object: StrPath,  # noqa: A002 - the field's word
+    capture: StrPath,
+    *,
+    program: str | None = None,
+    hook: HookName | None = None,
+    settings: Settings = (),
+    map_sizes: MapSizes = (),
+    limit: int | None = None,
+    output: StrPath | None = None,
+    dropped: StrPath | None = None,
     samples: int = 3,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,
@@ -592,6 +603,7 @@ def attach_auto(
     *,
     settings: Settings = (),
     map_sizes: MapSizes = (),
+    tail_calls: Sequence[str] = (),
     pin_maps: StrPath | None = None,
     cgroup: StrPath | None = None,
     netns: str | Namespace | None = None,
@@ -617,6 +629,7 @@ def attach_auto(
         programs=tuple(programs),
         settings=settings,
         map_sizes=map_sizes,
+        tail_calls=tuple(tail_calls),
         pin_maps=Path(pin_maps) if pin_maps else None,
         cgroup=Path(cgroup) if cgroup else None,
         compiler=compiler or Options(),

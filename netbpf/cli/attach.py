@@ -70,6 +70,18 @@ def log_kept(path: Path | None) -> Iterator[None]:
     help="Make a map with N entries (ring buffers: bytes) instead of what the object says; N may be 'cpus'.",
 )
 @click.option(
+    "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
+    help="Use the map of another member (hooks: xdp, tc/ingress, tc/egress; NETNS:IFACE/... in another namespace).",
+)  # fmt: skip
+@click.option(
+    "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
+    help="Use a map that exists, by its pin or its id.",
+)  # fmt: skip
+@click.option(
+    "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
+    help="Put another program of the object into a prog array.",
+)  # fmt: skip
+@click.option(
     "--redirect", "redirects", metavar="MAP[KEY]=TARGET[:PROGRAM]", multiple=True,
     help="xdp: fill a devmap (TARGET: interface) or cpumap (TARGET: queue size; KEY may be *), and run PROGRAM there.",
 )  # fmt: skip
@@ -128,6 +140,7 @@ def log_kept(path: Path | None) -> Iterator[None]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the whole verifier log to a file if the verifier rejects the program.",
 )
+@confirm_options
 @lock_option
 @common_options
 def attach_command(
@@ -139,8 +152,10 @@ def attach_command(
     direction: str | None,
     settings: tuple[str, ...],
     map_sizes: tuple[str, ...],
+    share: tuple[str, ...],
+    maps: tuple[str, ...],
+    tail_calls: tuple[str, ...],
     redirects: tuple[str, ...],
-@confirm_options
     replace: bool,
     link: bool,
     atomic: bool,
@@ -155,6 +170,7 @@ def attach_command(
     clang: str | None,
     kernel_btf: Path | None,
     log_file: Path | None,
+    confirm: float | None,
     lock_timeout: float,
     as_json: bool,
     netns: str | None,
@@ -170,7 +186,6 @@ def attach_command(
     \b
     netbpf attach xdp eth0 prog.o
     netbpf attach xdp eth0 acl.o count.o --priority 20
-    confirm: float | None,
     netbpf attach tc eth0 prog.bpf.c --egress --set limit=5
     netbpf attach xdp 'veth*' builtin:xdp_count --mode auto --atomic
 
@@ -193,6 +208,9 @@ def attach_command(
             settings=settings,
             map_sizes=map_sizes,
             redirects=redirects,
+            share=share,
+            maps=maps,
+            tail_calls=tail_calls,
             replace=replace,
             link=link,
             atomic=atomic,
@@ -204,8 +222,8 @@ def attach_command(
             netns=netns,
             compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
             kernel_btf=kernel_btf,
+            confirm=confirm,
             lock_timeout=lock_timeout,
         )
     attached.close()
     return print_results(attached.results, as_json=as_json)
-            confirm=confirm,
