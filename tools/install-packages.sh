@@ -23,6 +23,7 @@ packages=(
 	iproute2              # tests: ip and tc as foreign managers; benchmarks
 	ethtool               # tests: offloads and features of interfaces
 	tcpdump               # tests: a second opinion on packets
+	tshark                # tests: what Wireshark makes of captures that netbpf writes
 	gcc                   # benchmarks: the bare kernel call, in C
 	libc6-dev
 )
@@ -33,7 +34,7 @@ if ! command -v dpkg-query >/dev/null; then
 		exit 0
 	fi
 	echo "setup: this is not Debian or Ubuntu. Install clang, llvm, the headers of libbpf and of Linux," \
-		"bpftool, xdp-tools, iproute2, ethtool, tcpdump, gcc and BCC for Python yourself." >&2
+		"bpftool, xdp-tools, iproute2, ethtool, tcpdump, tshark, gcc and BCC for Python yourself." >&2
 	exit 1
 fi
 

@@ -1,6 +1,5 @@
 """Many packets in one BPF_PROG_TEST_RUN: the program behind a driver that hands it one packet after the other."""
 
-import errno
 import functools
 import mmap
 import struct
@@ -58,11 +57,11 @@ class BatchRunner:
         self._view[where : where + len(data)] = data
 
     def _rounds(self, block: Block, first: int, count: int) -> Iterator[Piece]:
-        """Run what the tables hold, as often as it takes: a signal, a full output area or a packet can end a round."""
+        """Run what the tables hold, as often as it takes: a full output area or a packet can end a round early."""
         done = 0
         while done < count:
             STATE.pack_into(self._view, 0, done, 0, 0, 0, 0, count - done)
-            self._call()
+            sys_bpf.prog_test_run(self._driver.fileno(), bytes(batch_code.MIN_PACKET))
             now, stuck = (
                 _U32.unpack_from(self._view, INDEX)[0],
                 _U32.unpack_from(self._view, STUCK)[0],
@@ -76,13 +75,6 @@ class BatchRunner:
                 # Too short, too long for one piece of memory: TEST_RUN itself decides what becomes of it.
                 yield self._single.only(block, first + done)
                 done += 1
-
-    def _call(self) -> None:
-        try:
-            sys_bpf.prog_test_run(self._driver.fileno(), bytes(batch_code.MIN_PACKET))
-        except KernelError as error:
-            if error.errno != errno.EINTR:
-                raise
 
     def _piece(self, first: int, begin: int, end: int) -> Piece:
         layout = self._layout

@@ -32,11 +32,11 @@ def pcap(
 ) -> bytes:
     """A pcap; packet ``n``, from 0, came in at 1000 + n seconds and n units of the fraction."""
     magic = 0xA1B23C4D if nano else 0xA1B2C3D4
-    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)
+    out = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)]
     for number, data in enumerate(packets):
         length = max(wire, len(data))
-        out += struct.pack(order + "IIII", 1000 + number, number, len(data), length) + data
-    return out
+        out += [struct.pack(order + "IIII", 1000 + number, number, len(data), length), data]
+    return b"".join(out)
 
 
 def block(kind: int, content: bytes, order: str = "<") -> bytes:
