@@ -264,7 +264,7 @@ class _Definition:
                         else PIN_NONE
                     )
                 case other:
-                    raise self.fail(f"unknown field {escape(other)!r} in its definition")
+                    raise self.fail(f"unknown field '{escape(other)}' in its definition")
         if spec.type == MapType.UNSPEC:
             raise self.fail("its definition names no type")
         return spec

@@ -235,12 +235,12 @@ class ObjectSpec:
         ]
         if not found:
             raise ObjectError(
-                f"{self.elf.origin} holds no program {escape(name)!r}",
+                f"{self.elf.origin} holds no program '{escape(name)}'",
                 hint=did_you_mean(name, (p.name for p in self.programs), "its programs are"),
             )
         if len(found) > 1:
             raise ObjectError(
-                f"{self.elf.origin} holds {len(found)} programs {escape(name)!r}",
+                f"{self.elf.origin} holds {len(found)} programs '{escape(name)}'",
                 hint="choose by function name",
             )
         if not fits(found[0].declared, hook):

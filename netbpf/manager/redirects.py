@@ -42,7 +42,7 @@ def parse(text: str) -> Redirect:
     found = _FORM.fullmatch(text)
     if not found:
         raise UsageError(
-            f"--redirect {escape(text)!r} is not MAP[KEY]=TARGET[:PROGRAM]",
+            f"--redirect '{escape(text)}' is not MAP[KEY]=TARGET[:PROGRAM]",
             hint="such as 'tx[0]=eth1', 'tx[0]=eth1:stamp', 'cpus[2]=1024:on_cpu' or 'cpus[*]=1024'",
         )
     return Redirect(found["map"], found["key"], found["target"], found["program"])
@@ -158,7 +158,7 @@ def _spec(name: str, owner: Loaded) -> ProgramSpec:
     found = next((one for one in owner.spec.programs if one.name == name), None)
     if found is None:
         raise ObjectError(
-            f"{owner.spec.elf.origin} holds no program {escape(name)!r}",
+            f"{owner.spec.elf.origin} holds no program '{escape(name)}'",
             hint=did_you_mean(name, (one.name for one in owner.spec.programs), "its programs are"),
         )
     if found.declared.type not in (ProgType.XDP, ProgType.UNSPEC):
@@ -181,7 +181,7 @@ def _device_key(one: Redirect, session: Session) -> int:
 def _number(text: str, what: str) -> int:
     number = int(text) if text.isascii() and text.isdecimal() else 1 << 32
     if number >= 1 << 32:
-        raise UsageError(f"--redirect: {escape(text)!r} is no {what}")
+        raise UsageError(f"--redirect: '{escape(text)}' is no {what}")
     return number
 
 

@@ -156,7 +156,7 @@ def resize(spec: ObjectSpec, sizes: MapSizes) -> None:
             name, equals, number = text.partition("=")
             if not equals or not name:
                 raise UsageError(
-                    f"--map-size {escape(text)!r} is not NAME=N",
+                    f"--map-size '{escape(text)}' is not NAME=N",
                     hint="such as --map-size flows=65536",
                 )
             wanted[name] = _size(number, name)
@@ -184,7 +184,7 @@ def _size(text: str, name: str) -> int:
         number = 0
     if not 0 < number <= _MOST:
         raise UsageError(
-            f"{escape(text)!r} is no size for map {escape(name)}",
+            f"'{escape(text)}' is no size for map {escape(name)}",
             hint=f"a size is a number from 1 to {_MOST}, or {ONE_PER_CPU!r}: one entry per CPU",
         )
     return number

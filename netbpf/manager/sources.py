@@ -52,7 +52,8 @@ def find_source(argument: str, options: Options) -> Source:
         result = cached_object(path, options)
         warnings = (result.warnings.rstrip("\n"),) if result.warnings else ()
         return Source(result.output, os.path.realpath(path), warnings + result.notes)
-    if not path.exists() and argument in builtin_names():
+    # Not Path.exists, which raises for names that are too long.
+    if not os.path.exists(argument) and argument in builtin_names():  # noqa: PTH110
         raise ObjectError(
             f"there is no file {escape(argument)}",
             hint=f"the shipped program is {BUILTIN}{argument}",
