@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netbpf.api import get as get
     from netbpf.api import pending as pending
     from netbpf.api import replay as replay
+    from netbpf.api import run as run
     from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from netbpf.errors import NetbpfError as NetbpfError
     from netbpf.model import Attachment as Attachment
     from netbpf.model import Interface as Interface
-    from netbpf.model import Occupant as Occupant
     from netbpf.model import Member as Member
+    from netbpf.model import Occupant as Occupant
     from netbpf.model import ProgramInfo as ProgramInfo
     from netbpf.net.netns import Namespace as Namespace
+    from netbpf.packets.context import Context as Context
+    from netbpf.packets.run import RunResult as RunResult
     from netbpf.stats.members import ChainCounts as ChainCounts
     from netbpf.stats.model import Counter as Counter
     from netbpf.stats.model import HookStats as HookStats
@@ -48,14 +51,15 @@ _HOMES = {
         "attach",
         "chain",
         "compile",
+        "confirm",
         "detach",
         "diff",
         "get",
-        "confirm",
+        "pending",
         "replay",
+        "run",
         "set_member",
         "set_values",
-        "pending",
         "stats",
         "status",
         "watch",
@@ -65,13 +69,15 @@ _HOMES = {
     "netbpf.model": ("Attachment", "Interface", "Member", "Occupant", "ProgramInfo"),
     "netbpf.stats.members": ("ChainCounts",),
     "netbpf.net.netns": ("Namespace",),
+    "netbpf.packets.context": ("Context",),
+    "netbpf.packets.run": ("RunResult",),
     "netbpf.stats.model": ("Counter", "HookStats"),
 }
 __all__ = [
-    "Attached", "Attachment", "ChainCounts", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
-    "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "TcAction", "XdpAction", "__version__", "attach",
-    "chain", "compile", "confirm", "detach", "diff", "get", "pending", "replay", "set_member", "set_values",
-    "stats", "status", "watch",
+    "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
+    "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
+    "attach", "chain", "compile", "confirm", "detach", "diff", "get", "pending", "replay", "run", "set_member",
+    "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 
 

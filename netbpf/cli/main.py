@@ -27,6 +27,7 @@ COMMANDS = {
     "stats": ("stats", "Show counters, variables and maps of attached programs."),
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
+    "run": ("run", "Send one packet through a program, without a network."),
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),

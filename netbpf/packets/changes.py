@@ -43,8 +43,8 @@ class EntryChange:
     map: str
     type: str
     key: Value
-    before: Value | None
-    after: Value | None
+    before: Value
+    after: Value
     label: str
 
     @property
@@ -160,9 +160,7 @@ def _label(name: str, key: Value, hook: Hook) -> str:
     return format_value(key)
 
 
-def parts(
-    before: Value | None, after: Value | None, path: str = ""
-) -> Iterator[tuple[str, Value | None, Value | None]]:
+def parts(before: Value, after: Value, path: str = "") -> Iterator[tuple[str, Value, Value]]:
     """The innermost values that differ: (path within the value, before, after). The path of the whole is ""."""
     if before == after:
         return

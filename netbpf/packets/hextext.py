@@ -4,8 +4,8 @@ import re
 from typing import Final
 
 from netbpf.errors import PacketTextError
+from netbpf.text import escape
 
-_WHAT: Final = "the hex digits"
 # "0000  45 00", "00000010: 4500", "0x0020:  4500": an offset of four digits or more, and something behind it.
 _ROW: Final = re.compile(r"[ \t]*(?:0x)?([0-9a-fA-F]{4,8})(:[ \t]|[ \t]{2,})[ \t]*", re.ASCII)
 _LAST: Final = re.compile(r"[ \t]*(?:0x)?[0-9a-fA-F]{4,8}:?[ \t]*", re.ASCII)
@@ -44,7 +44,7 @@ def _plain(text: str) -> bytes:
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:
-            raise PacketTextError(f"{_WHAT} do not end here", text, at)
+            raise PacketTextError(f"{escape(text[at])!r} is no hex digit", text, at)
         if digits := token[1]:
             # A digit alone between separators is a byte, as in 2:0:0:0:0:1; a longer odd number is a mistake.
             if len(digits) % 2 and len(digits) > 1:
@@ -113,7 +113,7 @@ def _row(content: str, width: int, text: str, at: int) -> bytes:
             break
         if not _PAIRS.fullmatch(token[0]) or len(found) + len(token[0]) // 2 > width:
             raise PacketTextError(
-                f"{_WHAT} do not end here", text, at + token.start(), len(token[0])
+                "these are no bytes in hex digits", text, at + token.start(), len(token[0])
             )
         found += bytes.fromhex(token[0])
         place = token.end()

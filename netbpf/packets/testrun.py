@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
@@ -18,6 +18,9 @@ from netbpf.constants import AttachType, Hook
 from netbpf.errors import KernelError, NotSupportedError, ObjectError
 from netbpf.manager.settings import MapSizes, Settings, apply, resize
 from netbpf.manager.sources import find_source
+from netbpf.net.interfaces import resolve
+from netbpf.net.netns import Namespace
+from netbpf.net.rtnetlink import Session
 from netbpf.packets.context import SKB_SIZE, XDP_SIZE, Context, from_sk_buff, split_xdp
 from netbpf.packets.refusals import refusal
 from netbpf.packets.verdicts import verdict_name, verdict_of
@@ -166,6 +169,14 @@ def _specification(source: Source, compiler: Options) -> tuple[ObjectSpec, str, 
         return ObjectSpec(source), "object", ()
     found = find_source(os.fspath(source), compiler)
     return ObjectSpec.open(found.path), found.shown, found.notes
+
+
+def at_interface(context: Context | None, name: str, namespace: Namespace) -> Context:
+    """The context on an interface of a namespace, by its name or index. InterfaceNotFoundError where there is none."""
+    if name.isascii() and name.isdigit():
+        return replace(context or Context(), ifindex=int(name))
+    with Session(namespace) as session:
+        return replace(context or Context(), ifindex=resolve(session, name).index)
 
 
 def choose(
