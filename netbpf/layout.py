@@ -72,6 +72,11 @@ def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
     return link_pins(bpffs) / place(netns, ifindex, hook)
 
 
+def map_pins(bpffs: Path) -> Path:
+    """The directory of the pins of maps that lose something without (prog arrays, timers), by their ids."""
+    return bpffs / PIN_ROOT / "maps"
+
+
 def auto_pins(bpffs: Path) -> Path:
     """The directory of the pins of ``attach auto``."""
     return bpffs / PIN_ROOT / "auto"

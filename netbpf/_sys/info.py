@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from typing import NamedTuple
 
 from netbpf._sys.bpf import Buffer, info_by_fd
 from netbpf.constants import LinkType
@@ -78,6 +79,22 @@ def map_frozen(fd: int) -> bool:
     """Whether user space may no longer write to a map (Linux 5.2; kernel/bpf/syscall.c, bpf_map_show_fdinfo)."""
     with open(f"/proc/self/fdinfo/{fd}") as lines:
         return any(line.startswith("frozen:") and line.split()[1] == "1" for line in lines)
+
+
+class ArrayOwner(NamedTuple):
+    """What programs a prog array takes: those like its first one."""
+
+    type: int
+    jited: bool
+
+
+def prog_array_owner(fd: int) -> ArrayOwner | None:
+    """The kind of the programs of a prog array; None while there has been none (bpf_map_show_fdinfo)."""
+    with open(f"/proc/self/fdinfo/{fd}") as lines:
+        found = dict(line.split(":", 1) for line in lines if ":" in line)
+    if "owner_prog_type" not in found:
+        return None
+    return ArrayOwner(int(found["owner_prog_type"]), int(found.get("owner_jited", "0")) == 1)
 
 
 def link_info(fd: int) -> LinkInfo:

@@ -5,7 +5,7 @@ A sibling that the verifier would reject, or that needs what this kernel lacks, 
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,17 +94,20 @@ def load(
     *,
     reuse: Mapping[str, Map] | None = None,
     extra_maps: tuple[str, ...] = (),
+    refill: Collection[str] = (),
     kernel_btf: Path | None = None,
 ) -> Loaded:
     """Load one program for a hook, whatever its section is called; for ``None`` as what its section says it is.
 
     ``reuse`` gives live maps to use in place of new ones (they are duplicated, the caller keeps its own);
-    ``extra_maps`` are created and bound to the program though its code does not name them; ``kernel_btf`` is the
-    BTF file to relocate against instead of the running kernel's.
+    ``extra_maps`` are created and bound to the program though its code does not name them; ``refill`` are those of
+    ``reuse`` into which their slots are written all the same; ``kernel_btf`` is the BTF file to relocate against
+    instead of the running kernel's.
     Raises ObjectError, VerifierError, NotSupportedError, PermissionDeniedError.
     """
     with ExitStack() as undo:
         loader = _Loader(spec, hook, reuse or {}, kernel_btf, undo)
+        loader.filled -= set(refill)
         loaded = loader.run(program, extra_maps)
         undo.pop_all()
         loader.release()
@@ -148,6 +151,7 @@ class _Loader:
             undo,
         )
         self.maps: dict[str, Map] = {}
+        self.filled = set(reuse)
         self.programs: dict[str, Program] = {}
         self.images: dict[str, Image] = {}
         self.types_refused = ""
@@ -214,11 +218,10 @@ class _Loader:
 
     def _fill_slots(self) -> None:
         """Static initialisers: programs into prog arrays, maps into maps of maps."""
-        filled = set(self.reuse)
         # What is put in may bring maps that have initialisers of their own.
-        while waiting := [name for name in self.maps if name not in filled]:
+        while waiting := [name for name in self.maps if name not in self.filled]:
             for name in waiting:
-                filled.add(name)
+                self.filled.add(name)
                 for index, target in self.spec.maps[name].slots.items():
                     self._fill(name, index, target)
 

@@ -43,7 +43,7 @@ def attach(request: AttachRequest, netns: str | Namespace | None = None) -> list
         interfaces = expand(session, request.interfaces)
         guard = stack.enter_context(guarded(request.confirm, "attach", namespace))
         # The verifier may need long: nobody else should have to wait for it, so the lock comes after.
-        coming = [stack.enter_context(one) for one in incoming(request)]
+        coming = [stack.enter_context(one) for one in incoming(request, session)]
         redirects.fill(
             request.redirects, (one.loaded for one in coming), session, request.kernel_btf
         )

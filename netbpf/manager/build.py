@@ -20,7 +20,9 @@ from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook
 from netbpf.errors import NetbpfError, NotAttachedError
+from netbpf.manager.mappinned import needs_holding
 from netbpf.manager.members import Members
+from netbpf.manager.tailcalls import refuse_mixed
 from netbpf.model import Member
 from netbpf.state.codec import plain
 from netbpf.state.files import read_small
@@ -34,13 +36,16 @@ _MOST_OBJECT = 1 << 30  # bytes
 class Built:
     """A program for a hook, what it runs, and the map in which it counts (0: it does not).
 
-    ``notes`` say aloud what its members lose by running together.
+    ``holds`` are the ids of the maps that have to be pinned for its members, ``onward`` of those that the chain itself
+    cannot be without. ``notes`` say aloud what its members lose by running together.
     """
 
     program: Program
     members: Members
     counters: int = 0
     notes: tuple[str, ...] = ()
+    holds: tuple[int, ...] = ()
+    onward: tuple[int, ...] = ()
 
 
 class Builder:
@@ -73,9 +78,11 @@ class Builder:
         """
         if len(members) == 1:
             program = self._alone(members[0], fresh)
-            return Built(program, (replace(members[0], slot=0, baseline=()),))
+            alone = (replace(members[0], slot=0, baseline=()),)
+            return Built(program, alone, holds=self._holds(members, fresh))
         counters, members = self._counters(members, current)
         parts = [self._part(one, fresh) for one in members]
+        refuse_mixed(parts)
         program = self._held.enter_context(
             build(parts, self.hook, counters, description=plain(members))
         )
@@ -86,7 +93,22 @@ class Builder:
                 if number not in bound:
                     with self._map(one, name, number) as extra:
                         sys_bpf.prog_bind_map(program.fd.fileno(), extra.fd.fileno())
-        return Built(program, members, counters.id, _one_buffer(parts))
+        return Built(
+            program, members, counters.id, _one_buffer(parts),
+            self._holds(members, fresh), tuple(one.info.id for one in program.hold),
+        )  # fmt: skip
+
+    def _holds(self, members: Members, fresh: Mapping[str, Loaded]) -> tuple[int, ...]:
+        """The maps of members that lose something once nobody has them open."""
+        found = []
+        for one in members:
+            spec = fresh[one.name].spec if one.name in fresh else self._spec(one)
+            found += [
+                number
+                for name, number in one.maps
+                if name in spec.maps and needs_holding(spec.maps[name], spec.btf)
+            ]
+        return tuple(found)
 
     # --- one member ---
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, Mode
-from netbpf.errors import HookBusyError
-from netbpf.manager import mechanism
+from netbpf.errors import HookBusyError, NotSupportedError
+from netbpf.manager import mappinned, mechanism
 from netbpf.manager.build import Built
 from netbpf.manager.guard import UNGUARDED, Guard
 from netbpf.manager.mechanism import Place
@@ -43,10 +43,11 @@ class Changes:
 
     def put(self, place: Place, built: Built, undo: Undo) -> Attachment:
         """Attach where nothing of netbpf's is yet."""
-        new = generation(built, place.mode)
+        new = generation(built, place.mode, None)
         at = place.interface, place.hook
         self._guard.before(self.session, at, None, new.prog_id, None, undo)
         self.record(place.interface, place.hook, (new,), undo)
+        mappinned.hold(_at(place.interface, place.hook), new, None, undo)
         mechanism.put(self.session, place, built.program, undo)
         return self._attachment(
             Occupant(place.interface, place.hook, place.mode, new.prog_id), built, new
@@ -54,12 +55,13 @@ class Changes:
 
     def swap(self, occupant: Occupant, current: Generation, built: Built, undo: Undo) -> Attachment:
         """Put a program in place of netbpf's own, without a gap. HookBusyError where another is there by now."""
-        new = generation(built, occupant.mode)
+        new = generation(built, occupant.mode, current)
         before = self._held.enter_context(Program.by_id(occupant.prog_id))
         at = occupant.interface, occupant.hook
         now = self._only(occupant, current)
         self._guard.before(self.session, at, occupant, new.prog_id, now, undo)
         self.record(occupant.interface, occupant.hook, (current, new), undo)
+        mappinned.hold(_at(occupant.interface, occupant.hook), new, current, undo)
         undo.callback(self._swap_back, occupant, before, built.program)
         mechanism.swap(self.session, occupant, built.program)
         return self._attachment(replace(occupant, prog_id=new.prog_id), built, new)
@@ -122,15 +124,32 @@ class Changes:
         record = records.read(occupant.interface.netns, occupant.interface.index, occupant.hook)
         settled = record.generation(ours) if record else None
         if record and settled and len(record.generations) > 1:
+            over = [number for one in record.generations for number in one.pinned]
+            place = _at(occupant.interface, occupant.hook)
+            mappinned.release(set(over) - set(settled.pinned), place, keep=ours)
             records.write(record.only(settled))
         return replace(made, occupant=seen[0])
 
 
-def generation(built: Built, mode: Mode) -> Generation:
-    """What a record says of a program that is about to be attached."""
+def _at(interface: Interface, hook: Hook) -> mappinned.Place:
+    return mappinned.Place(interface.netns, interface.index, hook)
+
+
+def generation(built: Built, mode: Mode, current: Generation | None) -> Generation:
+    """What a record says of a program that is about to be attached where ``current`` is.
+
+    NotSupportedError for a chain that needs a map to be pinned where no pin would last.
+    """
     info = built.program.info
+    pinned = mappinned.chosen((*built.holds, *built.onward), current)
+    if not set(built.onward) <= set(pinned):
+        raise NotSupportedError(
+            "the members use more maps than one program may, so the chain is several programs, and these need a "
+            "bpffs that outlives this mount namespace",
+            hint="run netbpf outside of `ip netns exec`, with --netns NAME",
+        )
     return Generation(
-        info.id, info.tag, info.name, mode, time.time(), built.members, built.counters
+        info.id, info.tag, info.name, mode, time.time(), built.members, built.counters, pinned
     )
 
 

@@ -237,7 +237,12 @@ class _Detaching:
                     hint="something attaches it again, or it is attached twice: netbpf status",
                 )
         if found:
-            records.remove(found[0])
+            from netbpf.manager.mappinned import Place, release
+
+            old = found[0]
+            pinned = [number for each in old.generations for number in each.pinned]
+            release(pinned, Place(old.netns, old.ifindex, old.hook))
+            records.remove(old)
         names = [each.name for each in one.members] if one.is_chain else [one.program.name]
         return Detached(occupant.interface.name, occupant.hook, ", ".join(names), one.program.id)
 

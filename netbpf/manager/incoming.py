@@ -2,21 +2,27 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from netbpf.bpf.chain import verdicts
 from netbpf.bpf.loader import Loaded, load
+from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
-from netbpf.constants import MapType
+from netbpf.constants import Hook
 from netbpf.errors import ObjectError
-from netbpf.manager import settings
+from netbpf.manager import mappinned, mapsources, settings, tailcalls
 from netbpf.manager.mappins import SharedMaps
+from netbpf.manager.mapsources import Finder, GivenMaps
 from netbpf.manager.request import AttachRequest
 from netbpf.manager.sources import Source, find_source
+from netbpf.manager.tailcalls import Slots, TailCall
 from netbpf.model import Member, ObjectRef
+from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.text import escape
 
@@ -33,23 +39,32 @@ class Incoming:
         spec: ObjectSpec,
         touched: tuple[str, ...],
         types: bytes | None,
+        given: GivenMaps,
+        calls: Sequence[TailCall] = (),
     ) -> None:
-        """Load it; ``touched`` are sections that settings were written to, ``types`` the kernel types to use."""
-        self._shared = SharedMaps(request.pin_maps, spec)
+        """Load it; ``touched`` are sections that settings were written to, ``types`` the kernel types to use.
+
+        ``given`` are maps that exist, which it takes over; ``calls`` the entries of its prog arrays.
+        """
         self._types = types
-        try:
-            self.loaded: Loaded = load(
-                spec,
-                spec.select(request.hook, request.program),
-                request.hook,
-                reuse=self._shared.maps,
-                extra_maps=touched,
-                kernel_btf=request.kernel_btf,
-            )
-        except BaseException as error:
-            self._shared.__exit__(type(error), error, None)
-            raise
-        self.notes = source.notes + self._shared.pin_new(self.loaded) + self._emptied(request)
+        with ExitStack() as undo:
+            undo.enter_context(given)
+            program = spec.select(request.hook, request.program)
+            self._slots = Slots(spec, program, request.hook, calls, given.maps)
+            self._shared = undo.enter_context(SharedMaps(request.pin_maps, spec, given.maps))
+            undo.push(self._on_error)
+            self.loaded: Loaded = undo.enter_context(
+                load(
+                    spec, program, request.hook, reuse={**self._shared.maps, **given.maps},
+                    extra_maps=touched, refill=self._slots.refill, kernel_btf=request.kernel_btf,
+                )
+            )  # fmt: skip
+            given.check_used(program.name, self.loaded.maps)
+            self._slots.check_used(program.name, self.loaded.maps)
+            remarks = self._shared.pin_new(self.loaded) + self._emptied()
+            self._opened = undo.pop_all()
+        empty = tailcalls.unfilled(self.loaded, {*self._shared.maps, *given.maps})
+        self.notes = source.notes + given.notes + remarks + empty
         self.member = Member(
             name=request.name or self.loaded.program_spec.name,
             program=self.loaded.program_spec.name,
@@ -63,16 +78,24 @@ class Incoming:
             kernel_btf=hashlib.sha256(types).hexdigest() if types else "",
         )
 
-    def _emptied(self, request: AttachRequest) -> tuple[str, ...]:
-        """What to say of prog arrays that were filled from the object and that no pin holds."""
-        if request.pin_maps:
-            return ()
-        return tuple(
-            f"map {escape(name)}: the kernel empties a prog array once the last process that has it open ends, "
-            "and its tail calls then do nothing"
-            for name, spec in self.loaded.spec.maps.items()
-            if name in self.loaded.maps and spec.type == MapType.PROG_ARRAY and spec.slots
-        )
+    def _emptied(self) -> tuple[str, ...]:
+        """What to say of maps that lose something once nobody holds them, where no pin of netbpf's can."""
+        spec = self.loaded.spec
+        held = [
+            (escape(name), spec.maps[name])
+            for name in self.loaded.maps
+            if mappinned.needs_holding(spec.maps[name], spec.btf)
+        ]
+        return tuple(mappinned.emptied(held)) if held and mappinned.directory() is None else ()
+
+    def _on_error(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._slots.undo()
 
     def keep(self) -> None:
         """Keep its object beside the records: the chain it is in will be linked anew from it."""
@@ -89,25 +112,47 @@ class Incoming:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.loaded.close()
-        self._shared.__exit__(kind, error, trace)
+        self._opened.__exit__(kind, error, trace)
 
 
-def incoming(request: AttachRequest) -> Iterator[Incoming]:
+def incoming(request: AttachRequest, session: Session) -> Iterator[Incoming]:
     """Load what a request names, one after the other; each has to be entered before the next is asked for.
 
-    Settings of several objects go to the one that has the variable. Raises what compiling and loading raise,
-    ObjectError for settings of variables that none has, UsageError for those that several have.
+    Settings of several objects go to the one that has the variable, and so do maps. Members whose maps are shared are
+    looked for in the namespace of ``session``, and among those that came before. Raises what compiling and loading
+    raise, ObjectError for settings of variables that none has, UsageError for those that several have.
     """
     sources = [find_source(one, request.compiler) for one in request.objects]
     specs = [ObjectSpec.open(one.path) for one in sources]
+    # What is jumped to is not what is meant to be attached.
+    tailcalls.fill(specs, request.tail_calls)
     programs = [spec.select(request.hook, request.program).name for spec in specs]
     types = _kernel_types(request.kernel_btf)
     shares = settings.shares(specs, programs, request.settings)
     sizes = settings.shares_of_sizes(specs, request.map_sizes)
-    for source, spec, share, size in zip(sources, specs, shares, sizes, strict=True):
-        settings.resize(spec, size)
-        yield Incoming(request, source, spec, settings.apply(spec, share), types)
+    names = [request.name or name for name in programs]
+    wanted = mapsources.by_object(specs, names, mapsources.wishes(request.share, request.maps))
+    calls = tailcalls.by_object(specs, request.tail_calls)
+    came: list[Incoming] = []
+    finder = Finder(session, lambda *asked: _sibling(request, came, *asked))
+    for number, spec in enumerate(specs):
+        settings.resize(spec, sizes[number])
+        touched = settings.apply(spec, shares[number])
+        fixed = {*touched, *(text.partition("=")[0] for text in sizes[number])}
+        given = GivenMaps(spec, wanted[number], finder, fixed)
+        one = Incoming(request, sources[number], spec, touched, types, given, calls[number])
+        came.append(one)
+        yield one
+
+
+def _sibling(
+    request: AttachRequest, came: list[Incoming], interface: str, hook: Hook, member: str
+) -> dict[str, Map] | None:
+    """The maps of a member that the same request brought before."""
+    places = request.interfaces.split(",")
+    if hook is not request.hook or not any(fnmatchcase(interface, one) for one in places):
+        return None
+    return next((one.loaded.maps for one in came if one.member.name == member), None)
 
 
 def _kernel_types(path: Path | None) -> bytes | None:

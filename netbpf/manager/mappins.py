@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf.bpf import pin
 from netbpf.bpf.loader import Loaded
@@ -21,13 +23,9 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import PIN_BY_OBJECT, PIN_REPLACE, MapSpec
 from netbpf.bpf.mapsizes import entries
 from netbpf.bpf.object import ObjectSpec
-from netbpf.constants import MapFlag, MapType
-from netbpf.errors import ObjectError, UsageError
+from netbpf.errors import KernelError, NetbpfError, ObjectError, UsageError
+from netbpf.manager.mapfit import mismatches
 from netbpf.text import escape
-
-# The kernel adds this one to what the object says (kernel/bpf/devmap.c, dev_map_init_map).
-_ADDED_BY_KERNEL = MapFlag.RDONLY_PROG
-_DEVMAPS = (MapType.DEVMAP, MapType.DEVMAP_HASH)
 
 
 class SharedMaps:
@@ -46,7 +44,9 @@ class SharedMaps:
         self._before: list[tuple[Path, Fd]] = []
         self._paths: dict[str, Path] = {}
         self._asked = directory is not None
-        self._wanting = [one.name for one in spec.maps.values() if one.pinning]
+        self._wanting = [
+            one.name for one in spec.maps.values() if one.pinning and one.name not in given
+        ]
         if directory is None:
             return
         root = _checked(directory)

@@ -13,7 +13,7 @@ from netbpf._sys.info import link_info
 from netbpf.bpf import pin
 from netbpf.constants import Hook
 from netbpf.errors import KernelError, NetbpfError
-from netbpf.manager import mechanism, pending
+from netbpf.manager import mappinned, mechanism, pending
 from netbpf.model import Interface
 from netbpf.net.interfaces import by_index
 from netbpf.net.netns import all_namespaces
@@ -42,6 +42,7 @@ def repair(session: Session) -> tuple[str, ...]:
         place = (record.netns, record.ifindex, record.hook.value, prog_id)
         return place in released or not alive(prog_id)
 
+    mappinned.sweep(dead)
     left = records.sweep(dead, stored.needed_records())
     kept = {(one.netns, one.ifindex) for one in left if one.hook is not Hook.XDP}
     return (*notes, *_unused_qdiscs(session, kept))

@@ -26,7 +26,9 @@ class AttachRequest:
     Each of ``objects`` becomes a member of what runs on the hook, called ``name`` or after its program, in the order
     of ``priority`` (default 50, lower first); ``proceed_on`` are the verdicts that hand the packet on (None: the
     hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``pin_maps``
-    is the directory in a bpffs where maps that ask to be pinned by name are shared. ``redirects`` are entries of
+    is the directory in a bpffs where maps that ask to be pinned by name are shared. ``share`` and ``maps`` put maps
+    that exist in the place of an object's: ``flows=eth0/xdp/acl``, ``flows=id:12``. ``tail_calls`` fill prog arrays:
+    ``jumps[1]=parse_udp``. ``redirects`` are entries of
     devmaps and cpumaps, ``tx[0]=eth1:program``. Where ``confirm`` is given, it goes back by itself after so
     many seconds unless it is confirmed.
     """
@@ -48,6 +50,8 @@ class AttachRequest:
     proceed_on: tuple[str, ...] | None = None
     pref: int | None = None
     pin_maps: Path | None = None
+    share: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
     compiler: Options = field(default_factory=Options)
     kernel_btf: Path | None = None
     confirm: float | None = None

@@ -26,7 +26,7 @@ class Generation:
     """One program netbpf put, or is about to put, on a hook, and the members it runs.
 
     ``attached_at`` is Unix time in seconds; ``counters`` the id of the map in which a chain counts, 0 for a
-    program alone.
+    program alone; ``pinned`` are the ids of the maps that are pinned for it.
     """
 
     prog_id: int
@@ -36,6 +36,7 @@ class Generation:
     attached_at: float
     members: tuple[Member, ...]
     counters: int = 0
+    pinned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
