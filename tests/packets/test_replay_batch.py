@@ -10,8 +10,8 @@ import pytest
 
 from netbpf.packets import batch
 from netbpf.packets.batch import BatchRunner, batch_runner
-from netbpf.packets.capture import open_capture
-from netbpf.packets.replay_runner import Runner
+from netbpf.packets.capture import Block, open_capture
+from netbpf.packets.replay_runner import Piece, Runner
 from netbpf.packets.replay_single import SingleRunner
 from netbpf.packets.testrun import Bench
 from tests.packets.captures import pcap
@@ -105,6 +105,48 @@ def test_headroom_is_cleared_between_packets(messy: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(batch, "_reachable_headroom", lambda: 16)
     with bench(program="messing") as one:
         assert come(batched(one), one, messy) != expected
+
+
+def test_only_packets_that_do_not_fit_are_run_alone(
+    messy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the packet before left behind, it is put right, and not got around."""
+    alone = []
+    only = SingleRunner.only
+
+    def counted(self: SingleRunner, block: Block, index: int) -> Piece:
+        alone.append(block.lengths[index])
+        return only(self, block, index)
+
+    monkeypatch.setattr(SingleRunner, "only", counted)
+    with bench(program="messing") as one:
+        come(batched(one), one, messy)
+    assert set(alone) <= {0, 13, 3521, 4096, 4097, 9000, 70000, 80000}
+
+
+def test_metadata_alone(tmp_path: Path) -> None:
+    """A program that finds what an earlier packet's metadata left, and says so by its verdict."""
+    source = """
+        #include <linux/bpf.h>
+        #include <bpf/bpf_helpers.h>
+        SEC("xdp") int meta(struct xdp_md *ctx)
+        {
+            unsigned int *place, found;
+            if (bpf_xdp_adjust_meta(ctx, -8))
+                return XDP_ABORTED;
+            place = (void *)(long)ctx->data_meta;
+            if ((void *)(place + 2) > (void *)(long)ctx->data)
+                return XDP_ABORTED;
+            found = place[0];
+            place[0] = XDP_TX;
+            return found ? found : XDP_PASS;
+        }
+    """
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcap([bytes([number]) * 60 for number in range(60)]))
+    with bench(source) as one:
+        found = come(batched(one), one, path)
+    assert found.packets == [(2, bytes([number]) * 60) for number in range(60)]
 
 
 def test_packets_longer_than_the_ones_before(tmp_path: Path) -> None:
