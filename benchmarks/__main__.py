@@ -11,11 +11,12 @@ import os
 import platform
 import sys
 
-from benchmarks import bed, table
+from benchmarks import bed, chain, table
 from benchmarks.lines import lines
 from benchmarks.measure import BenchmarkError, Measurer
 
 ROUNDS = 15
+CHAIN = "chain"  # measured without commands, see benchmarks.chain
 
 
 def main() -> int:
@@ -41,13 +42,14 @@ def main() -> int:
 def _measure(options: argparse.Namespace) -> int:
     with bed.made() as made:
         known = lines(made)
+        every = [*known, CHAIN]
         if options.list:
-            print("\n".join(known))
+            print("\n".join(every))
             return 0
-        names = options.only.split(",") if options.only else list(known)
-        unknown = [name for name in names if name not in known]
+        names = options.only.split(",") if options.only else every
+        unknown = [name for name in names if name not in every]
         if unknown:
-            raise BenchmarkError(f"no line {unknown[0]!r}; the lines are {', '.join(known)}")
+            raise BenchmarkError(f"no line {unknown[0]!r}; the lines are {', '.join(every)}")
         measurer = Measurer([made.python, "-c", "pass"], made.environment)
         verdicts, results = table.Verdicts(), []
         print(
@@ -55,6 +57,11 @@ def _measure(options: argparse.Namespace) -> int:
             f"{options.rounds} rounds\n\n{table.head()}"
         )
         for name in names:
+            if name == CHAIN:
+                text, found = chain.measure(options.rounds, verdicts.add)
+                results += found
+                print(f"\n{text}", flush=True)
+                continue
             result = measurer.run(known[name](), options.rounds)
             results.append(table.as_json(result))
             print(f"\n{table.block(result, verdicts)}", flush=True)

@@ -5,6 +5,7 @@ measured by BPF_PROG_TEST_RUN). It is done only where nothing else can change: n
 two callee-saved registers.
 """
 
+import struct
 from collections.abc import Iterator
 
 from netbpf.bpf import insn as bpf
@@ -20,6 +21,7 @@ _LD, _ABS, _IND = 0x00, 0x20, 0x40
 _JA = 0x05
 _LOAD, _STORE_IMM, _STORE = 0x01, 0x02, 0x03
 _ADD64_IMM, _MOV64_REG = 0x07, 0xBF
+_RAW = struct.Struct("<BBhi")  # opcode, registers, offset, immediate
 
 
 def instructions(code: bytes | bytearray) -> Iterator[tuple[int, bpf.Insn]]:
@@ -37,7 +39,7 @@ def inlined(code: bytes | bytearray) -> bytearray | None:
     ``code`` is a whole program of one function.
     """
     count = len(code) // bpf.SIZE
-    if count > LONGEST:
+    if count > LONGEST or has_tail_calls(code):
         return None
     renamed = _renaming(code)
     if renamed is None:
@@ -59,7 +61,7 @@ def _renaming(code: bytes | bytearray) -> list[int] | None:
     used: set[int] = set()
     for _, one in instructions(code):
         if one.code == bpf.CALL:
-            if one.src == bpf.PSEUDO_CALL or (one.src == 0 and one.imm == _TAIL_CALL):
+            if one.src == bpf.PSEUDO_CALL:
                 return None
             continue
         if one.code & _CLASS == _LD and one.code & _MODE in (_ABS, _IND):
@@ -82,18 +84,24 @@ def _renaming(code: bytes | bytearray) -> list[int] | None:
 def frame(code: bytes | bytearray) -> int:
     """Bytes of stack that code seems to use: what it says against r10. The verifier knows better."""
     lowest, base = 0, {_FRAME}
-    for _, one in instructions(code):
-        kind = one.code & _CLASS
-        if one.code == _MOV64_REG:
-            if one.src == _FRAME:
-                base.add(one.dst)
-            elif one.dst != _FRAME:
-                base.discard(one.dst)
-        elif one.code == _ADD64_IMM and one.dst in base:
-            lowest = min(lowest, one.imm)
-            base.discard(one.dst)
-        elif (kind == _LOAD and one.src == _FRAME) or (
-            kind in (_STORE_IMM, _STORE) and one.dst == _FRAME
-        ):
-            lowest = min(lowest, one.off)
+    for opcode, registers, off, imm in _RAW.iter_unpack(code):
+        kind = opcode & _CLASS
+        if kind in (_LOAD, _STORE_IMM, _STORE):
+            if (registers >> 4 if kind == _LOAD else registers & 0xF) == _FRAME:
+                lowest = min(lowest, off)
+        elif opcode == _MOV64_REG:
+            if registers >> 4 == _FRAME:
+                base.add(registers & 0xF)
+            elif registers & 0xF != _FRAME:
+                base.discard(registers & 0xF)
+        elif opcode == _ADD64_IMM and registers & 0xF in base:
+            lowest = min(lowest, imm)
+            base.discard(registers & 0xF)
     return -lowest
+
+
+def has_tail_calls(code: bytes | bytearray) -> bool:
+    """Whether it calls bpf_tail_call()."""
+    # Second halves of 64-bit loads have opcode 0.
+    calls = (index for index, opcode in enumerate(code[:: bpf.SIZE]) if opcode == bpf.CALL)
+    return any((one := bpf.read(code, index)).src == 0 and one.imm == _TAIL_CALL for index in calls)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from netbpf._sys.info import map_info
 from netbpf.bpf import insn as bpf
-from netbpf.bpf.chain.dispatcher import TAIL_CALL
-from netbpf.bpf.chain.inline import frame, inlined, instructions
+from netbpf.bpf.chain.inline import frame, has_tail_calls, inlined
 from netbpf.bpf.chain.part import Part
 from netbpf.errors import NotSupportedError
 
@@ -33,10 +32,7 @@ class Shape:
         alone = self.functions == 1
         self.can_be_laid_in = alone and inlined(image.insns) is not None
         self.stack = _rows(part) if not alone else rounded(frame(image.insns))
-        self.tail_calls = any(
-            one.code == bpf.CALL and one.src == 0 and one.imm == TAIL_CALL
-            for _, one in instructions(image.insns)
-        )
+        self.tail_calls = has_tail_calls(image.insns)
 
 
 def _rows(part: Part) -> int:
