@@ -5,19 +5,22 @@ import itertools
 import os
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.fd import Fd
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.chain import SLOTS, Chain, Counters, Part, build, counters, frags, verdicts
 from netbpf.bpf.chain import dispatcher as dispatching
 from netbpf.bpf.chain import link as linking
 from netbpf.bpf.chain.description import read
-from netbpf.bpf.chain.inline import frame, inlined
+from netbpf.bpf.chain.inline import frame, inlined, instructions
+from netbpf.bpf.chain.link import Options
+from netbpf.bpf.chain.submit import submit
 from netbpf.bpf.loader import load
 from netbpf.bpf.map import Map, possible_cpus
 from netbpf.constants import Hook, MapType
@@ -290,6 +293,58 @@ def test_what_is_not_laid_in() -> None:
     assert inlined(bpf.Insn(0x30, imm=12).pack() + exit_) is None  # LD_ABS
     assert inlined(uses[0] * 4096 + exit_) is None
     assert inlined(bpf.Insn(bpf.LD_IMM64, 1, bpf.PSEUDO_FUNC).pack() + bytes(8) + exit_) is None
+
+
+SAVES = """
+__u64 seen;
+SEC("xdp") int saves(struct xdp_md *ctx)
+{
+	__u32 first = bpf_get_smp_processor_id(), second;
+	__u64 *at = &seen;
+	asm volatile("" : "+r"(at));
+	first ^= %d;
+	second = bpf_get_smp_processor_id();
+	*at += first ^ second;
+	return XDP_PASS;
+}
+"""
+
+
+def test_what_is_laid_in_keeps_off_the_dispatchers_registers(bench: Bench) -> None:
+    """The verifier would refuse it, and netbpf then call it, without a word."""
+    parts = [bench.member(SAVES % (number + 1)) for number in range(3)]
+    for part in parts:
+        laid = inlined(part.image.insns)
+        assert laid
+        for code, changed in ((part.image.insns, False), (laid, True)):
+            plain = [one for _, one in instructions(code) if one.code not in (bpf.CALL, bpf.EXIT)]
+            used = {one.dst for one in plain} | {
+                one.src for one in plain if one.code != bpf.LD_IMM64
+            }
+            assert {6, 7} <= used
+            assert not changed or not used & {8, 9}
+    # The same with the highest registers in place of the lowest.
+    swapped = bytearray(parts[0].image.insns)
+    for index, one in instructions(parts[0].image.insns):
+        dst, src = ({6: 9, 7: 8}.get(register, register) for register in (one.dst, one.src))
+        bpf.write(swapped, index, one._replace(dst=dst, src=src))
+    parts[0].image.insns[:] = swapped
+    linked = linking.link(parts, Options(Hook.XDP, bench.counters.fileno()), (0, 1, 2))
+    assert linked.starts[1:] == tuple(
+        pair
+        for number, (begin, end) in enumerate(_laid(linked.starts))
+        for pair in ((begin, number), (end, -1))
+    )
+    made = submit(linked, explain=True)
+    assert isinstance(made, Fd), made.log
+    with made:
+        sys_bpf.prog_test_run(made.fileno(), FRAME, repeat=100)
+    assert [bench.number(one) for one in parts] == [100, 200, 300]
+    assert [bench.counts(one) for one in parts] == [{"pass": 100}] * 3
+
+
+def _laid(starts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(begin, end) for (begin, _), (end, _) in zip(starts[1::2], starts[2::2], strict=True)]
 
 
 def test_frames() -> None:

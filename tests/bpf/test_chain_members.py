@@ -10,6 +10,7 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.chain import Part
 from netbpf.bpf.loader import load
 from netbpf.bpf.object import ObjectSpec
+from netbpf.bpf.program import btf_by_id
 from netbpf.constants import Hook
 from tests.bpf.chain_lab import FRAME, Bench, returning
 from tests.support.compiling import CLANGS, compile_object
@@ -431,13 +432,21 @@ SEC("xdp") int allocates(struct xdp_md *ctx)
 
 
 def test_types_of_the_object_by_id(bench: Bench) -> None:
-    """Two objects number their types alike; in the chain they have other numbers."""
-    other = "struct other { __u64 x[8]; }; struct other unused;\n" + OWN_TYPES
-    first = bench.member(OWN_TYPES, "first", ["tx"])
-    second = bench.member(other, "second", ["tx"])
-    third = bench.member(OWN_TYPES, "third", ["tx"])
-    bench.verdict(first, second, third)
-    assert bench.counts(first) == bench.counts(second) == bench.counts(third) == {"tx": 1}
+    """Objects number their types for themselves; in the chain they have other numbers."""
+    before = "struct other { __u64 x[8]; }; struct other unused;\n"
+    sources = [
+        OWN_TYPES.replace("struct thing", "struct one"),
+        before + OWN_TYPES.replace("struct thing", "struct two"),
+        OWN_TYPES.replace("struct thing", "struct three"),
+    ]
+    parts = [bench.member(source, proceed=["tx"]) for source in sources]
+    chain = bench.build(*parts)
+    bench.run(chain)
+    assert [bench.counts(one) for one in parts] == [{"tx": 1}] * 3
+    types = btf_by_id(chain.info.btf_id)
+    assert types
+    names = [types.type(bench.number(one)).name for one in parts]
+    assert names == ["one", "two", "three"]
 
 
 ARGUMENTS = """
