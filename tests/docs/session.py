@@ -131,7 +131,7 @@ def run(page: Page) -> None:
 _FORMS = [
     (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
     (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
-    (r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|time_ns)": ?)[\d.]+', r"\1N"),
+    (r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+', r"\1N"),
     (r'("map_ids": ?)\[[\d,\s]*\]', r"\1[N]"),
     (r'("tag": ?)"[0-9a-f]{16}"', r'\1"TAG"'),
     (r'("sha256": ?)"[0-9a-f]{64}"', r'\1"SHA"'),
@@ -144,6 +144,7 @@ _FORMS = [
     # Another process on the machine may have the kernel count runs just now.
     (r", [\d,]+ runs, \d+ ns each", ""),
     (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),
+    (r"[\d,]+ per second", "N per second"),
     (r"(\d )[\d,]+\.\d\b", r"\1RATE"),
     (r"-{3,}", "---"),
     (r"[ \t]+", " "),

@@ -17,7 +17,9 @@ COMMANDS = """
 netbpf attach xdp eth0 builtin:xdp_count --json
 netbpf attach xdp eth0,eth1 builtin:xdp_count --json
 netbpf attach tc eth0 builtin:tc_globals --link --json
+netbpf attach auto companion.bpf.c --json
 netbpf status --json
+netbpf detach auto --json
 netbpf stats eth0 --all --json
 netbpf stats eth0 --watch 0.05 --json >rounds & watch=$!
 until [ -s rounds ]; do :; done
@@ -26,6 +28,10 @@ n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do :; done; kill 
 netbpf get eth0 packets tc_globals.sizes --json
 netbpf set eth0 min_bytes=64 --json
 netbpf compile prog.bpf.c --json
+python3 -m tests.docs.capture in.pcap
+netbpf replay builtin:xdp_globals in.pcap --json
+netbpf replay builtin:xdp_count in.pcap --json
+netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
 netbpf detach xdp eth0 --json
 ip link del eth1
 netbpf detach xdp eth1 --json
@@ -38,10 +44,17 @@ SOURCE = """
 #include <bpf/bpf_helpers.h>
 SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
 """
+DROP = SOURCE.replace("XDP_PASS", "XDP_DROP")
 REJECTED = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 SEC("xdp") int read(struct xdp_md *ctx) { return *(char *)(long)ctx->data; }
+"""
+COMPANION = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+int started;
+SEC("raw_tp/sched_process_exec") int on_exec(void *ctx) { return started++ & 0; }
 """
 
 Outputs = dict[str, list[dict[str, Any]]]
@@ -50,7 +63,12 @@ Outputs = dict[str, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def outputs() -> Outputs:
     """What the commands print, by schema."""
-    sources = {"prog.bpf.c": SOURCE, "rejected.bpf.c": REJECTED}
+    sources = {
+        "prog.bpf.c": SOURCE,
+        "rejected.bpf.c": REJECTED,
+        "drop.bpf.c": DROP,
+        "companion.bpf.c": COMPANION,
+    }
     page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
     run(page)
     found: Outputs = {}
@@ -70,6 +88,9 @@ def sections() -> dict[str, set[str]]:
     ):
         found[head] = set(re.findall(r"^\| `([^`]+)` \|", body, re.MULTILINE))
     hook = {f"hooks[].{one}" for one in found.pop("A hook")}
+    group = {f"auto[].{one}" for one in found.pop("A set")}
+    for schema in ("netbpf.status/1", "netbpf.attach/1", "netbpf.detach/1"):
+        found[schema] |= group
     found.pop("Values")
     for schema in ("netbpf.status/1", "netbpf.attach/1"):
         found[schema] |= hook
