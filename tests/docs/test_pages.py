@@ -112,9 +112,10 @@ def test_exit_codes_are_those_of_the_code() -> None:
 def helps() -> dict[str, str]:
     """What ``--help`` of each command says."""
     texts = {}
-    for command in COMMANDS:
+    # Some have a second form with options of its own.
+    for command in (*COMMANDS, "attach auto", "detach auto"):
         done = subprocess.run(
-            [sys.executable, "-m", "netbpf", command, "--help"],
+            [sys.executable, "-m", "netbpf", *command.split(), "--help"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         texts[command] = done.stdout
@@ -140,8 +141,12 @@ def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     pieces = [line.removeprefix("# ") for block in code for line in block.splitlines()]
     pieces += re.findall(r"`([^`\n]+)`", text)
     for piece in pieces:
-        match = re.match(r"(?:netbpf )?(\w+)\b(.*)", piece)
-        if match and match[1] in COMMANDS and (piece.startswith("netbpf ") or " -" in piece):
+        match = re.match(r"(?:netbpf )?(\w+(?: auto)?)\b(.*)", piece)
+        if (
+            match
+            and match[1].partition(" ")[0] in COMMANDS
+            and (piece.startswith("netbpf ") or " -" in piece)
+        ):
             words = re.sub(r"'[^']*'|#.*|[|;].*|netbpf: .*", "", match[2])
             yield match[1], set(_OPTION.findall(words))
 
