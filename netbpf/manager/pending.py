@@ -270,6 +270,11 @@ def _swap_back(session: Session, now: Occupant, step: Step, before: _Before) -> 
 def _put_back(session: Session, interface: Interface, was: Occupant, before: _Before) -> None:
     if before.record and before.generation:
         records.write(replace(before.record, generations=(before.generation,)))
+    if was.link_id:
+        # A detach that was killed in its middle leaves the pin of a link that is on nothing.
+        from netbpf.manager.repair import drop_defunct_pins
+
+        drop_defunct_pins()
     with Undo() as undo:
         if before.record:
             undo.callback(records.remove, before.record)

@@ -36,7 +36,7 @@ def alive(prog_id: int) -> bool:
 def repair(session: Session) -> tuple[str, ...]:
     """Clear away, with the lock held; what was found in the way that somebody should know of."""
     notes = pending.repair(session)
-    released = _defunct_pins()
+    released = drop_defunct_pins()
 
     def dead(record: Record, prog_id: int) -> bool:
         place = (record.netns, record.ifindex, record.hook.value, prog_id)
@@ -48,7 +48,7 @@ def repair(session: Session) -> tuple[str, ...]:
     return (*notes, *_unused_qdiscs(session, kept))
 
 
-def _defunct_pins() -> set[tuple[int, int, str, int]]:
+def drop_defunct_pins() -> set[tuple[int, int, str, int]]:
     """Remove pins of links that are on nothing: their interface is gone, or a detach was interrupted.
 
     The places they stood for with the programs they held: the kernel lets go of these a moment later.
