@@ -74,9 +74,9 @@ class ObjectSpec:
             fill_tails(self.maps, {program.section: program.name for program in self.programs})
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "ObjectSpec":
-        """Read and parse an object file."""
-        return cls(read_file(path), os.fspath(path))
+    def open(cls, path: str | os.PathLike[str], name: str | None = None) -> "ObjectSpec":
+        """Read and parse an object file; ``name`` is what to call it where that is not its path, such as its source."""
+        return cls(read_file(path), name or os.fspath(path))
 
     @property
     def sha256(self) -> str:

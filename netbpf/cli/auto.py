@@ -47,6 +47,10 @@ class WithAuto(click.Command):
     help="Make a map with N entries instead of what the object says; N may be 'cpus'.",
 )  # fmt: skip
 @click.option(
+    "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
+    help="Put a program of the object into a prog array.",
+)  # fmt: skip
+@click.option(
     "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
     help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system.",
 )  # fmt: skip
@@ -81,6 +85,7 @@ def attach_auto_command(
     programs: tuple[str, ...],
     settings: tuple[str, ...],
     map_sizes: tuple[str, ...],
+    tail_calls: tuple[str, ...],
     pin_maps: Path | None,
     cgroup: Path | None,
     include_dirs: tuple[Path, ...],
@@ -117,6 +122,7 @@ def attach_auto_command(
             [name for text in programs for name in text.split(",") if name],
             settings=settings,
             map_sizes=map_sizes,
+            tail_calls=tail_calls,
             pin_maps=pin_maps,
             cgroup=cgroup,
             netns=netns,

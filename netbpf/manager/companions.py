@@ -17,7 +17,7 @@ from netbpf.bpf.targets import Target, Way, target
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook, MapType, ProgType
 from netbpf.errors import NetbpfError, NotAttachedError, ObjectError, UsageError
-from netbpf.manager import autopins, settings
+from netbpf.manager import autopins, settings, tailcalls
 from netbpf.manager.autopins import CompanionSet, Note
 from netbpf.manager.mappins import SharedMaps
 from netbpf.manager.settings import MapSizes, Settings
@@ -38,6 +38,7 @@ class AutoRequest:
     programs: tuple[str, ...] = ()
     settings: Settings = ()
     map_sizes: MapSizes = ()
+    tail_calls: tuple[str, ...] = ()
     pin_maps: Path | None = None
     cgroup: Path | None = None
     compiler: Options = field(default_factory=Options)
@@ -60,7 +61,8 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
     PermissionDeniedError, LockTimeoutError, UsageError.
     """
     source = find_source(request.object, request.compiler)
-    spec = ObjectSpec.open(source.path)
+    spec = ObjectSpec.open(source.path, source.name)
+    tailcalls.fill([spec], request.tail_calls)
     chosen, notes = _choose(spec, request.programs)
     with ExitStack() as stack:
         around = hookup.Surroundings(stack.enter_context(opened(netns)).fileno(), request.cgroup)
@@ -81,6 +83,10 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
                 )
             every.append(stack.enter_context(loaded))
             made = loaded.maps | made
+        for loaded in every:
+            notes += tuple(
+                one for one in tailcalls.unfilled(loaded, shared.maps) if one not in notes
+            )
         notes += source.notes + shared.pin_new(replace(every[0], maps=made))
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             autopins.sweep()
@@ -175,7 +181,7 @@ def _by_name(spec: ObjectSpec, name: str) -> list[ProgramSpec]:
     ]
     if not found:
         raise ObjectError(
-            f"{spec.elf.origin} holds no program {escape(name)!r}",
+            f"{spec.elf.origin} holds no program '{escape(name)}'",
             hint=did_you_mean(name, (one.name for one in spec.programs), "its programs are"),
         )
     return found

@@ -123,7 +123,7 @@ def incoming(request: AttachRequest, session: Session) -> Iterator[Incoming]:
     raise, ObjectError for settings of variables that none has, UsageError for those that several have.
     """
     sources = [find_source(one, request.compiler) for one in request.objects]
-    specs = [ObjectSpec.open(one.path) for one in sources]
+    specs = [ObjectSpec.open(one.path, one.name) for one in sources]
     # What is jumped to is not what is meant to be attached.
     tailcalls.fill(specs, request.tail_calls)
     programs = [spec.select(request.hook, request.program).name for spec in specs]

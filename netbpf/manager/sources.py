@@ -37,6 +37,11 @@ class Source(NamedTuple):
     shown: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What messages and map names call it: a compiled source by its own name, not by that in the cache."""
+        return os.fspath(self.path) if self.shown.startswith(BUILTIN) else self.shown
+
 
 def find_source(argument: str, options: Options) -> Source:
     """The object file that an OBJECT argument stands for, compiled into the private cache where it is a C source.
