@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from netbpf.bpf.chain import Part
+from netbpf.bpf.chain import Part, plan, types
+from netbpf.bpf.chain.link import Options, link
 from netbpf.bpf.loader import load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
@@ -84,7 +85,12 @@ def test_calls_that_are_eight_deep(bench: Bench) -> None:
     assert "the dispatcher is one of the 8" in (error.hint or "")
     assert isinstance(error, VerifierError)
     assert error.code
-    assert [name for _, name in error.code.functions][:3] == ["dispatcher", "nests", "f6"]
+    names = [name for _, name in error.code.functions]
+    assert names[names.index("nests") :][:2] == ["nests", "f6"]
+    # What the chain says of its instructions is what the members' objects say.
+    assert re.search(
+        r"; return opaque\(v\).* @ \S*made\.bpf\.c:\d+|; static noinline int f\d", error.log
+    )
 
 
 STACK = """
@@ -120,6 +126,10 @@ def test_all_of_the_stack_is_for_the_members(bench: Bench) -> None:
         "for (int i = 0; i < 504; i++) a[i] = i; return a[ctx->rx_queue_index & 255] == 0 ? 2 : 1; }",
         "laid_in",
     )
+    small = bench.member(returning(2))
+    shapes = [plan.Shape(one) for one in (called, laid_in, small)]
+    assert plan.lay_out(shapes) == plan.Layout((2,), stack_key=False)
+    assert plan.lay_out(shapes[1:]) == plan.Layout((0, 1), stack_key=True)
     for parts in ((called, laid_in), (laid_in, called)):
         chain = bench.build(*parts, bench.member(FUNCTIONS, proceed=["tx"]))
         assert not chain.hold
@@ -334,4 +344,19 @@ def test_damaged_types_harm_nothing(bench: Bench, damage: Callable[[Part], None]
         FUNCTIONS.replace("noinline int global_sum", "static noinline int global_sum"), "f", ["tx"]
     )
     damage(part)
-    assert bench.verdict(part, bench.member(returning(2))) == 2
+    chain = bench.build(part, bench.member(returning(2)))
+    assert bench.run(chain).retval == 2
+    assert chain.info.btf_id
+
+
+def test_more_source_than_the_kernel_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the last members have no lines of source; they run all the same."""
+    first = bench.member(FUNCTIONS, proceed=["tx"])
+    second = bench.member("int extra;\n" + FUNCTIONS, proceed=["tx"])
+    assert first.spec.btf
+    monkeypatch.setattr(types, "_MAX_STRINGS", len(first.spec.btf.strings) + 10)
+    linked = link([first, second], Options(Hook.XDP, bench.counters.fileno()))
+    assert first.spec.btf.strings in linked.btf
+    assert len(linked.btf) < 2 * len(first.spec.btf.strings) + 2000
+    bench.verdict(first, second)
+    assert bench.counts(first) == bench.counts(second) == {"tx": 1}

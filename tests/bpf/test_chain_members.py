@@ -114,7 +114,10 @@ def test_many_members_with_functions_of_the_same_names(bench: Bench) -> None:
     assert [bench.counts(one) for one in parts] == [{"tx": 5}] * 12
 
 
-CHECKED = "assembly callbacks core_types externs frags globals locks maps nested_maps subprograms tail_calls".split()
+CHECKED = (
+    "dialects assembly callbacks core_types externs frags "
+    "globals locks maps nested_maps subprograms tail_calls"
+).split()
 
 
 @pytest.mark.parametrize("name", CHECKED)

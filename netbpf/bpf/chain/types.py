@@ -17,6 +17,8 @@ from netbpf.constants import Hook
 from netbpf.errors import ObjectError
 
 _CONTEXT = {Hook.XDP: "xdp_md", Hook.TC_INGRESS: "__sk_buff", Hook.TC_EGRESS: "__sk_buff"}
+# Bytes of all members' strings; a kernel takes 16 MB of BTF (BTF_MAX_SIZE). Members beyond have no lines of source.
+_MAX_STRINGS = 8 << 20
 _VOID_POINTER_KINDS = frozenset({Kind.FUNC_PROTO, Kind.FUNC})
 
 
@@ -35,6 +37,7 @@ class Types:
         self._own = self.builder.string("netbpf")
         self._text = self.builder.string("dispatcher")
         self._strings: dict[bytes, int] = {}
+        self._room = _MAX_STRINGS
 
     def dispatcher(self, name: str) -> int:
         """The FUNC of the dispatcher."""
@@ -59,6 +62,9 @@ class Types:
         if btf is None:
             return found
         if btf.strings not in self._strings:
+            if self._room < len(btf.strings):
+                return found
+            self._room -= len(btf.strings)
             self._strings[btf.strings] = self.builder.append_strings(btf.strings)
         start, size, before = self._strings[btf.strings], len(btf.strings), -1
         for at, file_off, text_off, line_col in sorted(part.image.lines):
