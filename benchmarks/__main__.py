@@ -11,12 +11,13 @@ import os
 import platform
 import sys
 
-from benchmarks import bed, chain, table
+from benchmarks import bed, chain, replay, table
 from benchmarks.lines import lines
 from benchmarks.measure import BenchmarkError, Measurer
 
 ROUNDS = 15
-CHAIN = "chain"  # measured without commands, see benchmarks.chain
+# Lines that are no commands beside one another, with modules of their own.
+OWN = {"chain": chain.measure, "replay": replay.measure}
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
 def _measure(options: argparse.Namespace) -> int:
     with bed.made() as made:
         known = lines(made)
-        every = [*known, CHAIN]
+        every = [*known, *OWN]
         if options.list:
             print("\n".join(every))
             return 0
@@ -57,8 +58,8 @@ def _measure(options: argparse.Namespace) -> int:
             f"{options.rounds} rounds\n\n{table.head()}"
         )
         for name in names:
-            if name == CHAIN:
-                text, found = chain.measure(options.rounds, verdicts.add)
+            if name in OWN:
+                text, found = OWN[name](options.rounds, verdicts.add)
                 results += found
                 print(f"\n{text}", flush=True)
                 continue
