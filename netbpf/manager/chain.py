@@ -8,7 +8,7 @@ from netbpf.errors import UsageError
 from netbpf.manager import members as on_hook
 from netbpf.manager.lookup import meant
 from netbpf.manager.rebuild import rebuild
-from netbpf.manager.repair import repair
+from netbpf.manager.repair import repair, tidy
 from netbpf.manager.status import Records, opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.model import Attachment
@@ -56,4 +56,6 @@ def set_member(request: SetRequest, netns: str | Namespace | None = None) -> Att
             member = replace(member, proceed_on=names)
         if member == found.member:
             return found.attachment
-        return rebuild(session, found.attachment, known, on_hook.changed(found.members, member))
+        made = rebuild(session, found.attachment, known, on_hook.changed(found.members, member))
+        tidy(session)
+        return made

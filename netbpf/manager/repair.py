@@ -7,6 +7,7 @@ not confirm it. It is memory, and an empty qdisc, that would be wasted.
 """
 
 import errno
+from contextlib import suppress
 
 from netbpf._sys.bpf import fd_by_id
 from netbpf._sys.info import link_info
@@ -66,6 +67,12 @@ def drop_defunct_pins() -> set[tuple[int, int, str, int]]:
             if netns.isdecimal() and ifindex.isdecimal():
                 released.add((int(netns), int(ifindex), hook.replace("-", "/"), info.prog_id))
     return released
+
+
+def tidy(session: Session) -> None:
+    """Clear away after a change that has been made: whether or not that goes well, the change stays."""
+    with suppress(NetbpfError):
+        repair(session)
 
 
 def _unused_qdiscs(session: Session, kept: set[tuple[int, int]]) -> list[str]:

@@ -15,6 +15,7 @@ from tests.cli.lab import Lab, frame
 
 WEIGHTS = {"acl": 1, "nat": 1_000, "count": 1_000_000}
 PORT = 4000
+PACE = 0.002  # seconds between the bursts of one sender
 
 
 @dataclass(frozen=True)
@@ -136,17 +137,17 @@ def test_proceed_on(lab: Lab, way: Way) -> None:
 
 @contextmanager
 def traffic(lab: Lab, way: Way) -> Iterator[list[int]]:
-    """Frames without end, from two sockets at once, until the block ends; the list then holds how many there were."""
+    """Some thousand frames a second, from two sockets at once, until the block ends; the list then holds how many there were."""
     counts: list[int] = []
     stop = threading.Event()
     started = threading.Barrier(3)
 
     def run() -> None:
         number = 0
-        while not stop.is_set():
-            send(lab, way, 25)
-            number += 25
-            if number == 25:
+        while not stop.wait(PACE):
+            send(lab, way, 10)
+            number += 10
+            if number == 10:
                 started.wait(10)
         counts.append(number)
 

@@ -30,7 +30,8 @@ def _seen(state: Path) -> set[int]:
             continue
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words == [b""] and (entry / "exe").readlink():
+            if words == [b""]:
+                (entry / "exe").readlink()  # threads of the kernel have none
                 return _seen(state)  # it is just being started, and will have arguments in a moment
             if b"netbpf.manager.watcher" not in words:
                 continue

@@ -164,13 +164,13 @@ class Faulty:
 
 
 def operate(request: dict[str, Any]) -> None:
-    name, arguments = request["call"], request["arguments"]
-    if name == "attach":
-        api.attach(*arguments, **request["options"]).close()
-    else:
-        if isinstance(request["options"].get("hook"), list):
-            request["options"]["hook"] = tuple(map(Hook, request["options"]["hook"]))
-        api.detach(*arguments, **request["options"])
+    options = request["options"]
+    for name in ("hook", "hooks"):
+        if isinstance(options.get(name), list):
+            options[name] = tuple(map(Hook, options[name]))
+    result = getattr(api, request["call"])(*request["arguments"], **options)
+    if request["call"] == "attach":
+        result.close()
 
 
 def child(request: dict[str, Any], out: int) -> None:
@@ -230,7 +230,7 @@ def main(_: Sequence[str]) -> None:
     import pyroute2.netlink.rtnl.tcmsg  # noqa: F401 - imported for the children
 
     # The first use of everything, so that children import nothing.
-    from netbpf.manager import attach, detach  # noqa: F401
+    from netbpf.manager import attach, chain, detach, rebuild  # noqa: F401
     from netbpf.net import interfaces  # noqa: F401
 
     for line in sys.stdin:

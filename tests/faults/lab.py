@@ -83,6 +83,12 @@ class Lab:
     def detach(self, *arguments: object, fault: Fault | None = None, **options: Any) -> Answer:
         return self._ask("detach", arguments, fault, options)
 
+    def ask(
+        self, call: str, *arguments: object, fault: Fault | None = None, **options: Any
+    ) -> Answer:
+        """Any function of the library."""
+        return self._ask(call, arguments, fault, options)
+
     def _ask(
         self, call: str, arguments: object, fault: Fault | None, options: dict[str, Any]
     ) -> Answer:
@@ -161,10 +167,13 @@ class Lab:
         wanted = set()
         for one in there:
             assert one.managed
-            assert one.object is not None
+            assert one.members
             where = one.occupant.interface
             wanted.add(f"hooks/{layout.place(where.netns, where.index, one.occupant.hook)}.json")
-            wanted.add(f"objects/{one.object.sha256}.o")
+            for member in one.members:
+                wanted.add(f"objects/{member.object.sha256}.o")
+                if member.previous:
+                    wanted.add(f"objects/{member.previous.sha256}.o")
             if one.occupant.filter:
                 wanted.add(f"qdiscs/{where.netns}-{where.index}")
         assert set(self.files()) == wanted
