@@ -14,7 +14,17 @@ import pytest
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.fd import Fd
 from netbpf.bpf import insn as bpf
-from netbpf.bpf.chain import SLOTS, Chain, Counters, Part, build, counters, frags, verdicts
+from netbpf.bpf.chain import (
+    SLOTS,
+    Chain,
+    Counters,
+    Part,
+    build,
+    counters,
+    description,
+    frags,
+    verdicts,
+)
 from netbpf.bpf.chain import dispatcher as dispatching
 from netbpf.bpf.chain import link as linking
 from netbpf.bpf.chain.description import read
@@ -196,6 +206,32 @@ def test_it_says_what_it_is(bench: Bench) -> None:
         assert chain.info.name == "netbpf_chain"
     with build([part], Hook.XDP, bench.counters) as chain:
         assert read(chain.info) is None
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "[1,2]",
+        "netbpf.chain/1 ",
+        "netbpf.chain/1 [",
+        'netbpf.chain/1 ["1",2]',
+        "netbpf.chain/1 [1]",
+    ],
+)
+def test_what_others_have_for_a_first_string(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    chain = bench.build(bench.member(returning(2)))
+    strings = b"\0" + first.encode() + b"\0int\0"
+    monkeypatch.setattr(description, "btf_by_id", lambda _: types.SimpleNamespace(strings=strings))
+    assert read(chain.info) is None
+
+
+def test_a_number_that_is_no_verdict_may_hand_on_too(bench: Bench) -> None:
+    first, last = bench.member(returning(40)), bench.member(returning(2))
+    odd = Part(first.name, first.spec, first.program, first.image, (40, -7), first.slot)
+    assert bench.verdict(odd, last) == 2
+    assert bench.counters.read()[:10] == ({"other": 1}, {"pass": 1}, *({},) * 8)
 
 
 def test_no_descriptor_stays_open() -> None:

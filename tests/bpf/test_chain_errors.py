@@ -337,11 +337,29 @@ def broken_lines(part: Part) -> None:
     ]
 
 
+def lines_within_instructions(part: Part) -> None:
+    code = part.image.insns
+    [halves] = [{at + 1 for at in range(len(code) // 8) if code[at * 8] == 0x18}]
+    part.image.lines[:] = [
+        one._replace(at=one.at + 1) if one.at + 1 in halves else one for one in part.image.lines
+    ]
+    assert {one.at for one in part.image.lines} & halves
+
+
+def wrong_types(part: Part) -> None:
+    """Of no function, or of no type at all."""
+    assert part.spec.btf
+    wrong = [part.spec.btf.count + 5, 1, 2]
+    part.image.functions[:] = [
+        one._replace(type_id=wrong[number % 3]) for number, one in enumerate(part.image.functions)
+    ]
+
+
 def no_types(part: Part) -> None:
     part.image.functions[:] = [one._replace(type_id=0) for one in part.image.functions]
 
 
-@pytest.mark.parametrize("damage", [broken_lines, no_types])
+@pytest.mark.parametrize("damage", [broken_lines, lines_within_instructions, wrong_types, no_types])
 def test_damaged_types_harm_nothing(bench: Bench, damage: Callable[[Part], None]) -> None:
     part = bench.member(
         FUNCTIONS.replace("noinline int global_sum", "static noinline int global_sum"), "f", ["tx"]
@@ -363,3 +381,16 @@ def test_more_source_than_the_kernel_takes(bench: Bench, monkeypatch: pytest.Mon
     assert len(linked.btf) < 2 * len(first.spec.btf.strings) + 2000
     bench.verdict(first, second)
     assert bench.counts(first) == bench.counts(second) == {"tx": 1}
+
+
+def test_a_kernel_that_does_not_take_what_is_said_of_functions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(types.Types, "own_line", lambda self, at: (at, 1 << 30, 1 << 30, 0))
+    parts = [
+        bench.member(FUNCTIONS.replace("global_sum", f"sum{n}"), proceed=["tx"]) for n in range(2)
+    ]
+    chain = bench.build(*parts)
+    assert not chain.info.btf_id
+    bench.run(chain)
+    assert [bench.counts(one) for one in parts] == [{"tx": 1}] * 2

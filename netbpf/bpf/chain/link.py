@@ -11,7 +11,9 @@ from netbpf.bpf.chain.inline import inlined
 from netbpf.bpf.chain.part import Part
 from netbpf.bpf.chain.types import MemberTypes, Types, records
 from netbpf.bpf.chain.verdicts import layout
+from netbpf.bpf.linker import Placed
 from netbpf.constants import CHAIN_NAME, AttachType, Hook, ProgFlag, ProgType
+from netbpf.errors import ObjectError
 
 _TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL (include/uapi/linux/bpf.h)
 # license_is_gpl_compatible() of include/linux/license.h.
@@ -126,16 +128,25 @@ class _Linker:
             function = one.function
             if one.at == 0:
                 type_id = self.types.entry(function.name)
-            elif own and one.type_id and not (function.static or function.hidden):
-                type_id = own.function(one.type_id)
-            else:
+            elif function.static or function.hidden:
                 type_id = self.types.static(function.name)
+            else:
+                type_id = self._global(own, one)
             self.funcs.extend((base + one.at, type_id))
             lines = self.types.lines(part, base + one.at, one.at, end)
             if not lines or lines[0] != base + one.at:
                 self.lines.extend(self.types.own_line(base + one.at))
             self.lines.extend(lines)
         self._local_types(part, base)
+
+    def _global(self, own: MemberTypes | None, one: Placed) -> int:
+        """The type of a function that is verified by itself; without a good one, it is verified as it is called."""
+        if own and one.type_id:
+            try:
+                return own.function(one.type_id)
+            except ObjectError:
+                pass
+        return self.types.static(one.function.name)
 
     def _local_types(self, part: Part, base: int) -> None:
         """Instructions that name types of the object by id name those of the chain."""

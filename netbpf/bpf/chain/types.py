@@ -9,6 +9,7 @@ import struct
 import sys
 from array import array
 
+from netbpf.bpf import insn as bpf
 from netbpf.bpf.btf.build import GLOBAL, STATIC, Builder
 from netbpf.bpf.btf.copy import Copier
 from netbpf.bpf.btf.types import MAX_DEPTH, MODIFIERS, Btf, BtfType, Kind, Param
@@ -67,9 +68,12 @@ class Types:
             self._room -= len(btf.strings)
             self._strings[btf.strings] = self.builder.append_strings(btf.strings)
         start, size, before = self._strings[btf.strings], len(btf.strings), -1
+        code = part.image.insns
         for at, file_off, text_off, line_col in sorted(part.image.lines):
-            # The kernel refuses a program for one line whose strings do not exist.
-            if first <= at < last and at != before and 0 < file_off < size and 0 < text_off < size:
+            if not first <= at < last or at == before or not code[at * bpf.SIZE]:
+                continue
+            # The kernel refuses a program for one line that is within an instruction, or whose strings do not exist.
+            if 0 < file_off < size and 0 < text_off < size:
                 found.extend((at - first + base, start + file_off, start + text_off, line_col))
                 before = at
         return found
