@@ -604,6 +604,8 @@ def attach_auto(
     settings: Settings = (),
     map_sizes: MapSizes = (),
     tail_calls: Sequence[str] = (),
+    share: Sequence[str] = (),
+    maps: Sequence[str] = (),
     pin_maps: StrPath | None = None,
     cgroup: StrPath | None = None,
     netns: str | Namespace | None = None,
@@ -615,7 +617,8 @@ def attach_auto(
 
     ``programs`` are function or section names (default: all that can be attached so; those for interfaces are named
     in the notes). All are attached or none. ``cgroup`` is where cgroup programs go (default: the root of cgroup v2),
-    ``netns`` where those of network namespaces go. They stay when the process ends, until ``detach_auto``.
+    ``netns`` where those of network namespaces go, and where ``share`` looks for interfaces. They stay when the
+    process ends, until ``detach_auto``.
 
     Raises ObjectError, CompileError, VerifierError, NotSupportedError where the kernel lacks a hook,
     PermissionDeniedError, LockTimeoutError, UsageError.
@@ -630,6 +633,8 @@ def attach_auto(
         settings=settings,
         map_sizes=map_sizes,
         tail_calls=tuple(tail_calls),
+        share=tuple(share),
+        maps=tuple(maps),
         pin_maps=Path(pin_maps) if pin_maps else None,
         cgroup=Path(cgroup) if cgroup else None,
         compiler=compiler or Options(),

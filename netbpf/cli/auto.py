@@ -51,6 +51,14 @@ class WithAuto(click.Command):
     help="Put a program of the object into a prog array.",
 )  # fmt: skip
 @click.option(
+    "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
+    help="Use the map of a network program (hooks: xdp, tc/ingress, tc/egress; NETNS:IFACE/... in another namespace).",
+)  # fmt: skip
+@click.option(
+    "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
+    help="Use a map that exists, by its pin or its id.",
+)  # fmt: skip
+@click.option(
     "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
     help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system.",
 )  # fmt: skip
@@ -86,6 +94,8 @@ def attach_auto_command(
     settings: tuple[str, ...],
     map_sizes: tuple[str, ...],
     tail_calls: tuple[str, ...],
+    share: tuple[str, ...],
+    maps: tuple[str, ...],
     pin_maps: Path | None,
     cgroup: Path | None,
     include_dirs: tuple[Path, ...],
@@ -106,7 +116,7 @@ def attach_auto_command(
 
     \b
     netbpf attach auto companions.bpf.o
-    netbpf attach auto companions.bpf.o -n count_drops --cgroup /sys/fs/cgroup/system.slice
+    netbpf attach auto companions.bpf.o -n count_drops --share flows=eth0/xdp/acl
     netbpf detach auto companions.bpf.o
     """
     from netbpf import api
@@ -123,6 +133,8 @@ def attach_auto_command(
             settings=settings,
             map_sizes=map_sizes,
             tail_calls=tail_calls,
+            share=share,
+            maps=maps,
             pin_maps=pin_maps,
             cgroup=cgroup,
             netns=netns,

@@ -15,30 +15,37 @@ from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.bpf.sections import fits
 from netbpf.bpf.targets import Target, Way, target
 from netbpf.compiler.result import Options
-from netbpf.constants import Hook, MapType, ProgType
+from netbpf.constants import Hook, ProgType
 from netbpf.errors import NetbpfError, NotAttachedError, ObjectError, UsageError
-from netbpf.manager import autopins, settings, tailcalls
+from netbpf.manager import autopins, mappinned, mapsources, settings, tailcalls
 from netbpf.manager.autopins import CompanionSet, Note
 from netbpf.manager.mappins import SharedMaps
+from netbpf.manager.mapsources import Finder, GivenMaps
 from netbpf.manager.settings import MapSizes, Settings
 from netbpf.manager.sources import find_source
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.model import ObjectRef
 from netbpf.net.netns import Namespace
+from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.text import did_you_mean, escape
 
 
 @dataclass(frozen=True, slots=True)
 class AutoRequest:
-    """One ``attach auto``. ``programs`` narrows it to these, by function or section name; () takes all that it can."""
+    """One ``attach auto``. ``programs`` narrows it to these, by function or section name; () takes all that it can.
+
+    ``share`` and ``maps`` put maps that exist in the place of the object's, as in an ``AttachRequest``.
+    """
 
     object: str
     programs: tuple[str, ...] = ()
     settings: Settings = ()
     map_sizes: MapSizes = ()
     tail_calls: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
     pin_maps: Path | None = None
     cgroup: Path | None = None
     compiler: Options = field(default_factory=Options)
@@ -65,12 +72,14 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
     tailcalls.fill([spec], request.tail_calls)
     chosen, notes = _choose(spec, request.programs)
     with ExitStack() as stack:
-        around = hookup.Surroundings(stack.enter_context(opened(netns)).fileno(), request.cgroup)
+        namespace = stack.enter_context(opened(netns))
+        around = hookup.Surroundings(namespace.fileno(), request.cgroup)
         touched = settings.apply(spec, request.settings)
         settings.resize(spec, request.map_sizes)
-        shared = stack.enter_context(SharedMaps(request.pin_maps, spec))
+        given = stack.enter_context(_given(spec, request, namespace, touched, stack))
+        shared = stack.enter_context(SharedMaps(request.pin_maps, spec, given.maps))
         every: list[Loaded] = []
-        made: dict[str, Map] = dict(shared.maps)
+        made: dict[str, Map] = {**shared.maps, **given.maps}
         for program, _ in chosen:
             with _named(program, spec, chosen):
                 loaded = load(
@@ -83,11 +92,10 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
                 )
             every.append(stack.enter_context(loaded))
             made = loaded.maps | made
-        for loaded in every:
-            notes += tuple(
-                one for one in tailcalls.unfilled(loaded, shared.maps) if one not in notes
-            )
-        notes += source.notes + shared.pin_new(replace(every[0], maps=made))
+        used = {name: one for name, one in made.items() if any(name in each.maps for each in every)}
+        given.check_used(escape(request.object), used)
+        notes += source.notes + given.notes + shared.pin_new(replace(every[0], maps=used))
+        notes += tailcalls.unfilled(replace(every[0], maps=used), {*shared.maps, *given.maps})
         with locked(request.lock_timeout), uninterrupted() as checkpoint:
             autopins.sweep()
             reference = ObjectRef(source.shown, spec.sha256)
@@ -102,7 +110,11 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
                     finally:
                         if link:
                             link.close()
-                _keep_prog_arrays(pins, spec, made)
+                for name, one in used.items():
+                    if name not in given.maps and mappinned.needs_holding(
+                        spec.maps[name], spec.btf
+                    ):
+                        pins.keep_map(name, one.fd.fileno())
                 checkpoint()
                 return AutoResult(autopins.find(pins.number), notes)
 
@@ -130,11 +142,18 @@ class _named:  # noqa: N801 - used as a statement
             error.hint = f"{error.hint}; {without}" if error.hint else without
 
 
-def _keep_prog_arrays(pins: "autopins.Pins", spec: ObjectSpec, maps: dict[str, Map]) -> None:
-    """Prog arrays that were filled from the object: the kernel empties them once no process or pin holds them."""
-    for name, one in maps.items():
-        if spec.maps[name].type == MapType.PROG_ARRAY and spec.maps[name].slots:
-            pins.keep_map(name, one.fd.fileno())
+def _given(
+    spec: ObjectSpec,
+    request: AutoRequest,
+    namespace: Namespace,
+    touched: tuple[str, ...],
+    stack: ExitStack,
+) -> GivenMaps:
+    """The maps that exist already: what a companion and the program that it is for have in common."""
+    [wanted] = mapsources.by_object([spec], (), mapsources.wishes(request.share, request.maps))
+    finder = Finder(stack.enter_context(Session(namespace)), lambda *_: None)
+    sized = (one.partition("=")[0] for one in request.map_sizes)
+    return GivenMaps(spec, wanted, finder, {*touched, *sized})
 
 
 # --- which programs ---

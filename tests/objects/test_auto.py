@@ -17,7 +17,7 @@ from netbpf.bpf import hookup
 from netbpf.bpf.map import Map
 from netbpf.bpf.pin import open_pin
 from netbpf.errors import KernelError
-from tests.cli.lab import Done, Lab, run_cli
+from tests.cli.lab import Done, Lab, run_cli, udp
 
 SOURCE = (Path(__file__).parent / "companions.bpf.c").read_text()
 HERE = (
@@ -158,6 +158,36 @@ def test_a_source_is_compiled(lab: Lab, path: Path) -> None:
     [group] = sets()
     assert group["object"]["path"] == str(source)
     assert [one["name"] for one in group["programs"]] == ["on_raw", "on_tracepoint"]
+
+
+def test_a_companion_works_on_the_maps_of_a_network_program(lab: Lab, path: Path) -> None:
+    lab.attach("xdp", "dut0", path)
+    udp(lab.wire.peer, number=3)
+    words = ["--netns", lab.netns]
+    auto("attach", path, "-n", "on_raw", "--share", "seen=dut0/xdp/on_xdp", *words, code=0)
+    assert counted(10) == 3
+    execute()
+    assert int(lab.get("dut0", "seen[1]")) > 0
+    auto("detach", code=0)
+    number = next(n for n in lab.hooks()[0]["program"]["map_ids"] if _name(n) == "seen")
+    auto("attach", path, "-n", "on_raw", "--map", f"seen=id:{number}", *words, code=0)
+    assert counted(10) == 3
+    done = auto("attach", path, "-n", "on_raw", "--share", "seen=dut0/xdp/nobody", *words, code=8)
+    assert "nobody" in done.error
+    done = auto("attach", path, "-n", "on_raw", "--share", "jumps=dut0/xdp/on_xdp", *words, code=3)
+    assert "has no map jumps" in done.error
+    done = auto("attach", path, "-n", "on_raw", "--map", f"jumps=id:{number}", *words, code=3)
+    assert done.error
+    done = auto(
+        "attach", path, "-n", "on_raw", "--map", f"seen=id:{number}", "--map-size", "seen=9", *words, code=2
+    )  # fmt: skip
+    assert "keeps the size it has" in done.error
+    assert len(sets()) == 1
+
+
+def _name(number: int) -> str:
+    with Map.by_id(number) as one:
+        return one.info.name
 
 
 # --- they are shown and taken off ---
