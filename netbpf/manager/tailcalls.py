@@ -172,7 +172,7 @@ def _check(
         raise ObjectError(
             f"--tail-call {one.place}: {shown} (section {escape(found.section)}) is not for {hook}, as "
             f"{escape(main.name)} is",
-            hint="all programs of a prog array have one type",
+            hint="all programs of a prog array have one type, and since Linux 6.17 are for one kind of place",
         )
     ours, theirs = kind_of(main, hook, origin), kind_of(found, hook, origin)
     if (ours.flags ^ theirs.flags) & ProgFlag.XDP_HAS_FRAGS:
@@ -181,12 +181,6 @@ def _check(
             f"--tail-call {one.place}: {escape(able.name)} takes frames in several buffers (xdp.frags), "
             f"{escape(unable.name)} does not",
             hint="the kernel wants xdp.frags of all programs of a prog array or of none",
-        )
-    if ours.attach_type != theirs.attach_type:
-        raise ObjectError(
-            f"--tail-call {one.place}: {escape(main.name)} (section {escape(main.section)}) and {shown} (section "
-            f"{escape(found.section)}) are for different places",
-            hint="all programs of a prog array are for one place (since Linux 6.17)",
         )
 
 

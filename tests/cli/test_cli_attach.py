@@ -61,21 +61,6 @@ def test_a_source_with_macros_and_header_directories(lab: Lab, tmp_path: Path) -
     assert lab.get("dut0", "limit") == 10
 
 
-def test_tail_calls_that_will_not_last_are_said_aloud(lab: Lab, tmp_path: Path) -> None:
-    """The kernel empties a prog array with its last descriptor: what was filled at load does not stay."""
-    (tmp_path / "jump.bpf.c").write_text(
-        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
-        "int leaf(struct xdp_md *ctx);\n"
-        "struct {\n__uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 2); __type(key, __u32);\n"
-        '__array(values, int (void *));\n} jumps SEC(".maps") = { .values = { [1] = (void *)&leaf } };\n'
-        'SEC("xdp") int leaf(struct xdp_md *ctx) { return XDP_DROP; }\n'
-        'SEC("xdp") int entry(struct xdp_md *ctx) { bpf_tail_call(ctx, &jumps, 1); return XDP_PASS; }\n'
-        'char _license[] SEC("license") = "GPL";\n'
-    )
-    done = lab("attach", "xdp", "dut0", "jump.bpf.c", "-n", "entry")
-    assert "netbpf: note: map jumps: the kernel empties a prog array" in done.err
-
-
 @pytest.mark.parametrize("option", [(), ("--frontend", "bcc")], ids=["recognised", "named"])
 def test_a_bcc_source(lab: Lab, tmp_path: Path, option: tuple[str, ...]) -> None:
     (tmp_path / "count.c").write_text(
