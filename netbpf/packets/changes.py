@@ -103,13 +103,9 @@ _ZERO: Final = bytes(4)
 def _content(one: OpenMap) -> Content:
     if one.holds_variables:
         return {_ZERO: one.map.lookup(_ZERO) or b""}
-    array = one.info.type in ARRAY_MAPS
     # An array has all its entries from the start: those that are zero are not worth keeping.
-    return {
-        bytes(key): value
-        for key, data in one.map.entries()
-        if any(value := bytes(data)) or not array
-    }
+    found = one.map.nonzero() if one.info.type in ARRAY_MAPS else one.map.entries()
+    return {bytes(key): bytes(data) for key, data in found}
 
 
 def _variables(one: OpenMap, before: bytes, after: bytes) -> Iterator[VariableChange]:
