@@ -99,7 +99,8 @@ def _place(text: str, error: SyntaxError) -> tuple[int, int]:
     """Where a syntax error is: characters from the beginning, and how many it is about."""
     line = min(error.lineno or 1, text.count("\n") + 1)
     begin = _line_start(text, line)
-    at = begin + max((error.offset or 1) - 1, 0)
+    # Python says 0 where the text ends too early.
+    at = begin + error.offset - 1 if error.offset else len(text)
     same = error.end_lineno == error.lineno and error.end_offset and error.offset
     length = (
         max(error.end_offset - error.offset, 1) if same and error.end_offset and error.offset else 1
@@ -289,8 +290,8 @@ class _Reader:
 
     def _bytes(self, node: ast.expr, text: str) -> bytes:
         try:
-            return text.encode("latin-1")
+            return text.encode()  # as scapy does
         except UnicodeEncodeError:
             raise self.error(
-                node, "a string stands for bytes, and these characters are none; write b'...'"
+                node, "these characters have no bytes in UTF-8", "write b'...'"
             ) from None

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from netbpf.errors import ToolMissingError
-from netbpf.packets.layers import load_usual
+from netbpf.packets.layers import load_usual, trouble
 
 _COLUMNS: Final = 16  # bytes per row of a hex dump
 _ROWS: Final = 24  # rows shown at most
@@ -56,11 +56,16 @@ class Difference(NamedTuple):
 
 
 def dissect(packet: bytes) -> Any:
-    """A packet as scapy sees it. ToolMissingError without scapy."""
+    """A packet as scapy sees it, ``Raw`` where it is no frame at all. ToolMissingError without scapy."""
     load_usual()
     from scapy.layers.l2 import Ether
+    from scapy.packet import Raw
 
-    return Ether(packet)
+    try:
+        return Ether(packet)
+    except trouble():
+        # scapy forgives what is cut short in every layer but the first.
+        return Raw(packet)
 
 
 def layers_of(packet: Any) -> list[Layer]:

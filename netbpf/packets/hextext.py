@@ -44,7 +44,7 @@ def _plain(text: str) -> bytes:
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:
-            raise PacketTextError(f"{escape(text[at])!r} is no hex digit", text, at)
+            raise PacketTextError(f"'{escape(text[at])}' is no hex digit", text, at)
         if digits := token[1]:
             # A digit alone between separators is a byte, as in 2:0:0:0:0:1; a longer odd number is a mistake.
             if len(digits) % 2 and len(digits) > 1:

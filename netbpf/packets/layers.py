@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -37,7 +38,7 @@ _MODULES: Final = (
         " rip rtp snmp tftp vrrp http"
     ).split()),
     *(f"scapy.contrib.{name}" for name in (
-        "igmp igmpv3 gtp gtp_v2 nsh erspan lldp lacp ospf bgp bfd pim eigrp rsvp rpl wireguard roce pfcp macsec ldp cdp"
+        "igmpv3 gtp gtp_v2 nsh erspan lldp lacp ospf bgp bfd pim eigrp rsvp rpl wireguard roce pfcp macsec ldp cdp"
         " vtp stun coap mqtt modbus ptp_v2 etherip ife isis bier mac_control rtcp ethercat diameter carp aoe tzsp"
     ).split()),
 )  # fmt: skip
@@ -64,12 +65,14 @@ def _load(module: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without scapy's remarks on the machine's interfaces and routes."""
+    """Without scapy's remarks on interfaces, routes and itself."""
     logger = logging.getLogger("scapy")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which of its modules have moved
+            yield
     finally:
         logger.setLevel(before)
 

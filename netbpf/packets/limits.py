@@ -17,6 +17,7 @@ from netbpf.packets.context import XDP_SIZE, Context
 
 _TYPICAL = 60  # bytes; every kernel takes that
 _BEYOND = 1 << 20  # bytes; no kernel takes that
+_MOST_QUEUES = 4096  # more than drivers have; asking ends at the first that is missing
 _MOST_META = 255  # xdp_metalen_invalid: struct skb_shared_info has a u8 for it
 
 
@@ -53,6 +54,18 @@ def limits(hook: Hook) -> Limits:
         return Limits(
             minimum, low, max((meta for meta in steps if takes(_TYPICAL, meta)), default=0)
         )
+
+
+def rx_queues(ifindex: int) -> int:
+    """How many receive queues of an interface TEST_RUN takes, from number 0 on."""
+    with _nothing(Hook.XDP) as fd:
+        for queue in range(_MOST_QUEUES):
+            context = Context(ifindex=ifindex, rx_queue=queue).xdp_md(_TYPICAL)
+            try:
+                sys_bpf.prog_test_run(fd.fileno(), bytes(_TYPICAL), context=context)
+            except KernelError:
+                return queue
+    return _MOST_QUEUES
 
 
 def _nothing(hook: Hook) -> Fd:

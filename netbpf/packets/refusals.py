@@ -2,7 +2,6 @@
 
 import errno
 import socket
-from pathlib import Path
 from typing import Final
 
 from netbpf._sys.capabilities import Capability, permission_error
@@ -15,11 +14,13 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.packets.context import Context
-from netbpf.packets.limits import Limits, limits
+from netbpf.packets.limits import Limits, limits, rx_queues
 from netbpf.text import escape
 
 _ENOTSUPP: Final = 524  # the kernel's own (include/linux/errno.h)
 _GSO_MAX_SEGS: Final = 65535  # include/linux/netdevice.h
+# bpf_prog_test_run_skb looks into these headers itself. Measured on Linux 6.18; older kernels let shorter ones pass.
+_HEADERS: Final = {b"\x08\x00": ("IPv4", 34), b"\x86\xdd": ("IPv6", 54)}
 _ABOUT_THE_PACKET: Final = (errno.EINVAL, errno.ENOMEM, errno.EMSGSIZE)
 
 
@@ -48,6 +49,12 @@ def _size(known: Limits, hook: Hook, packet: bytes) -> NetbpfError | None:
         return UsageError(
             f"a packet of {size} bytes cannot be run: TEST_RUN takes no less than {known.minimum}",
             hint="a packet begins with an Ethernet header, of 14 bytes",
+        )
+    name, needed = _HEADERS.get(packet[12:14], ("", 0))
+    if hook is not Hook.XDP and size < needed:
+        return NotSupportedError(
+            f"a packet of {size} bytes is too short: TEST_RUN takes {name} packets for tc from {needed} bytes on",
+            hint="that is their Ethernet and IP header; xdp programs can be run on less",
         )
     if size > known.maximum:
         kind = "xdp" if hook is Hook.XDP else "tc"
@@ -87,16 +94,16 @@ def _context(known: Limits, hook: Hook, context: Context) -> NetbpfError | None:
 
 
 def _queue(context: Context) -> NetbpfError:
-    name = _name(context.ifindex)
-    queues = len(list(Path("/sys/class/net", name, "queues").glob("rx-*")))
-    if queues and context.rx_queue >= queues:
+    name = escape(_name(context.ifindex))
+    queues = rx_queues(context.ifindex)
+    if queues:
         return UsageError(
-            f"{escape(name)} has no rx queue {context.rx_queue}",
+            f"{name} has no rx queue {context.rx_queue}",
             hint=f"it has {queues}, counted from 0" if queues > 1 else "it has one, number 0",
         )
     return NotSupportedError(
-        f"the kernel does not take rx queue {context.rx_queue} of {escape(name)}: it is not registered for XDP",
-        hint="a veth registers its queues while a native XDP program is attached to it, or GRO is on",
+        f"the kernel does not take rx queue {context.rx_queue} of {name}: it is not registered for XDP",
+        hint="drivers register their queues when the interface is brought up",
     )
 
 
