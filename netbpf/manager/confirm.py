@@ -1,11 +1,13 @@
 """Keeping a change that waits for its confirmation, or going back at once."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from netbpf.constants import Hook
-from netbpf.errors import HookBusyError, NotAttachedError, UsageError
+from netbpf.errors import HookBusyError, NetbpfError, NotAttachedError, UsageError
 from netbpf.manager.pending import clock, end, finish, go_back, in_words, repair
+from netbpf.manager.repair import repair as clear_away
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.model import Interface
@@ -68,7 +70,12 @@ def confirm(request: ConfirmRequest, netns: str | Namespace | None = None) -> li
                 hint=f"name one, such as: netbpf confirm {escape(first.interface.name)} {word}; "
                 "or take all with --all",
             )
-        return [_one(session, one, undo=request.undo) for one in meant]
+        try:
+            return [_one(session, one, undo=request.undo) for one in meant]
+        finally:
+            # What only the other outcome needed: objects, pins, a qdisc.
+            with suppress(NetbpfError):
+                clear_away(session)
 
 
 def _one(session: Session, pending: Pending, *, undo: bool) -> Confirmed:

@@ -132,7 +132,7 @@ def guarded(seconds: float | None, what: str, namespace: Namespace) -> Iterator[
         return
     if not SHORTEST <= seconds <= LONGEST:
         raise UsageError(
-            f"{span(seconds)} is no time to confirm in",
+            f"{seconds:g} s is no time to confirm in",
             hint=f"give {span(SHORTEST)} to {span(LONGEST)}",
         )
     from netbpf.manager.guard_watcher import (

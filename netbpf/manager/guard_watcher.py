@@ -69,16 +69,25 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         try:
             # Where something is left to undo it sees the end of this connection, and does it.
-            if not self._watching and (not self._pid or store.read(self.name) is None):
-                with suppress(OSError):
-                    self._socket.send(b"cancel")
-                    # It ends at once: nothing of it is left when the command ends.
-                    select.select([self._socket], [], [], _START)
+            if not self._watching:
+                self._cancel()
         finally:
             self._socket.close()
             os.close(self._errors)
             # What was started has forked, and its child belongs to process 1: nobody has to wait for that.
             self._process.wait()
+
+    def _cancel(self) -> None:
+        with suppress(OSError, NetbpfError):
+            self.ready()
+            if store.read(self.name) is None:
+                process = os.pidfd_open(self._pid)
+                try:
+                    self._socket.send(b"cancel")
+                    # It ends at once: nothing of it is left when the command ends.
+                    select.select([process], [], [], _ANSWER)
+                finally:
+                    os.close(process)
 
     @property
     def name(self) -> str:

@@ -34,13 +34,15 @@ from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import Session
 from netbpf.state import pending as store
 from netbpf.state import records
-from netbpf.state.files import private_directory, read_small
+from netbpf.state.files import read_small
 from netbpf.state.lock import locked
 from netbpf.state.pending import Pending, Phase, WentBack
 
 _EVENTS: Final = waiting.IN_MOVED_TO | waiting.IN_MOVED_FROM | waiting.IN_DELETE
 _TRIES: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds before each attempt to go back
 _LOCK_PAUSE: Final = 0.2  # seconds after which the wait for the lock looks at the file again
+_QUIET: Final = 0.2  # seconds; who empties a directory is not to find it filled meanwhile
+_LONGEST_PAUSE: Final = 10.0  # seconds between attempts to write where that fails
 _MOST_OBJECT: Final = 1 << 30  # bytes
 
 
@@ -126,33 +128,36 @@ class Watching:
         assert self.pending is not None
         self._watch_directory()
         with waiting.boottime_timer(self.pending.deadline) as timer:
+            sources = [timer.fileno(), self.events.fileno(), self.told]
+            pause = _QUIET
             while True:
-                self._look()
-                ready, _, _ = select.select(
-                    [timer.fileno(), self.events.fileno(), self.told], [], []
-                )
+                missing = self._missing()
+                ready, _, _ = select.select(sources, [], [], pause if missing else None)
                 if self.told in ready:
                     return "the process that waits for the confirmation was told to end"
                 if timer.fileno() in ready:
                     return unconfirmed(self.pending)
+                if missing and not ready:
+                    # Nobody has removed anything for a moment: it is written again.
+                    try:
+                        store.write(self.pending)
+                        pause = _QUIET
+                    except NetbpfError:
+                        pause = min(pause * 2, _LONGEST_PAUSE)
                 waiting.drain(self.events.fileno())
                 self._watch_directory()
 
-    def _look(self) -> None:
-        """End if nothing is left to do; write the file again if somebody emptied the directory."""
-        assert self.pending is not None
+    def _missing(self) -> bool:
+        """Whether somebody removed the file; if it says that nothing is left to do, the process ends."""
         found = store.read(self.name)
-        if found is None:
-            with suppress(NetbpfError):
-                store.write(self.pending)
-        elif found.phase is Phase.ENDED:
+        if found is not None and found.phase is Phase.ENDED:
             store.remove(found)
             _end()
+        return found is None
 
     def _watch_directory(self) -> None:
-        """Watch the directory of the file, which may be another one than before."""
-        with suppress(NetbpfError, KernelError):
-            private_directory(self.directory)
+        """Watch the directory of the file, which may be another one than before, or none for a moment."""
+        with suppress(KernelError):
             waiting.inotify_directory(self.events.fileno(), str(self.directory), _EVENTS)
 
     # --- going back ---
@@ -165,12 +170,12 @@ class Watching:
                     stack.enter_context(locked(_LOCK_PAUSE))
                     break
                 except LockTimeoutError:
-                    self._look()
+                    self._missing()
                 except NetbpfError as error:
                     _say(f"cannot lock: {error.message}")
                     break
             # Whoever had the lock before may have confirmed it, or gone back.
-            self._look()
+            self._missing()
             self._undo_locked(why)
 
     def _undo_locked(self, why: str) -> None:
