@@ -495,9 +495,10 @@ def run(
 
 
 def replay(
-    object: StrPath,  # noqa: A002 - the field's word
+    object: StrPath | None,  # noqa: A002 - the field's word
     capture: StrPath,
     *,
+    on: str | None = None,
     program: str | None = None,
     hook: HookName | None = None,
     settings: Settings = (),
@@ -508,24 +509,30 @@ def replay(
     samples: int = 3,
     compiler: Options | None = None,
     kernel_btf: StrPath | None = None,
+    netns: str | Namespace | None = None,
     progress: Progress | None = None,
 ) -> ReplayResult:
     """Send every packet of a capture (pcap, pcapng, gzipped or not; ``-`` is standard input) through a program.
 
-    The program is attached to nothing, and its maps live as long as the capture lasts. ``output`` gets every packet
-    as it came out, ``dropped`` those that were dropped, as they came in; both are pcapng with verdicts. ``samples`` is
-    how many packets of each verdict are kept in the result. ``progress`` is called with the bytes read, the size of
-    the file (0: unknown) and the packets run.
+    ``on`` is an interface: then it is a copy of what netbpf runs there, program or chain, with copies of its maps, and
+    ``object`` is None. The program is attached to nothing, and its maps live as long as the capture lasts.
+    ``output`` gets every packet as it came out, ``dropped`` those that were dropped, as they came in; both are pcapng
+    with verdicts. ``samples`` is how many packets of each verdict are kept in the result. ``progress`` is called with
+    the bytes read, the size of the file (0: unknown) and the packets run.
     Raises CaptureError, ObjectError, CompileError, VerifierError, NotSupportedError, PermissionDeniedError, UsageError,
     and NetbpfError where a file cannot be written; what was written then is whole.
     """
+    if (object is None) != (on is not None):
+        raise UsageError("say either an object or, with `on`, an interface")
     from netbpf.compiler.result import Options
     from netbpf.packets.replay import replay as run
     from netbpf.packets.replay_model import ReplayRequest
 
     request = ReplayRequest(
-        object=os.fspath(object),
+        object="" if object is None else os.fspath(object),
         capture=os.fspath(capture),
+        on=on,
+        netns=netns,
         program=program,
         hook=None if hook is None else hook_of(hook),
         settings=settings,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netbpf.cli.options import F, json_option, verbose_option
+from netbpf.cli.options import F, json_option, netns_option, verbose_option
 from netbpf.text import escape
 
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ def remark(notes: Iterable[str], warnings: Iterable[str]) -> None:
 
 
 @click.command("replay", short_help="Send a capture through a program.")
-@click.argument("source", metavar="OBJECT")
-@click.argument("capture", metavar="CAPTURE")
+@click.argument("words", metavar="[OBJECT] CAPTURE", nargs=-1, required=True)
+@click.option(
+    "--on", metavar="IFACE",
+    help="Instead of an object: a copy of what netbpf runs on an interface, one program or a chain.",
+)  # fmt: skip
 @click.option("-n", "--program", metavar="NAME", help="Which program of the object.")
 @click.option(
     "-w", "--write", "output", metavar="FILE",
@@ -68,10 +71,11 @@ def remark(notes: Iterable[str], warnings: Iterable[str]) -> None:
 @click.option(
     "--dropped", metavar="FILE", help="Write the packets that were dropped, as they came in (pcapng)."
 )  # fmt: skip
+@netns_option
 @capture_options
 def replay_command(
-    source: str,
-    capture: str,
+    words: tuple[str, ...],
+    on: str | None,
     program: str | None,
     output: str | None,
     dropped: str | None,
@@ -80,6 +84,7 @@ def replay_command(
     limit: int | None,
     samples: int,
     as_json: bool,
+    netns: str | None,
     kernel_btf: str | None,
     verbose: bool,
     **compiling: Any,
@@ -92,16 +97,20 @@ def replay_command(
     \b
     netbpf replay prog.o in.pcap
     netbpf replay prog.o in.pcap.gz -w out.pcapng --dropped drop.pcapng
-    netbpf replay builtin:xdp_drop in.pcap --set default_action=drop --json
+    netbpf replay --on eth0 in.pcap
     """
     from netbpf import api
     from netbpf.cli.progress import capture_bar
     from netbpf.cli.render.replay import print_replay
 
+    if len(words) != (2 if on is None else 1):
+        raise click.UsageError("expected OBJECT CAPTURE, or --on IFACE CAPTURE")
     with capture_bar("replay") as progress:
         result = api.replay(
-            source,
-            capture,
+            words[0] if on is None else None,
+            words[-1],
+            on=on,
+            netns=netns,
             program=program,
             hook=api.hook_of(kind) if kind else None,  # type: ignore[arg-type]
             settings=settings,

@@ -15,7 +15,7 @@ from netbpf.packets.replay import FEW, Progress, drops
 from netbpf.packets.replay_headers import NAMES
 from netbpf.packets.replay_model import Sample
 from netbpf.packets.replay_runner import Piece, Runner
-from netbpf.packets.replay_ways import runner_of
+from netbpf.packets.replay_ways import Target, runner_of
 from netbpf.packets.testrun import Bench
 from netbpf.packets.verdicts import verdict_name
 from netbpf.text import did_you_mean, escape
@@ -69,7 +69,7 @@ class _Comparison:
         self.capture = stack.enter_context(open_capture(request.capture))
         few = 0 < self.capture.progress[1] < FEW and not self.capture.compressed
         self.old, self.new = (
-            stack.enter_context(closing(runner_of(one, outputs=True, few=few)))
+            stack.enter_context(closing(runner_of(Target.of(one), outputs=True, few=few)))
             for one in self.benches
         )
         self.capture.use(self.old.memory)

@@ -12,7 +12,7 @@ from netbpf.packets.capture import Block, Capture, CaptureWriter, open_capture
 from netbpf.packets.replay_model import ReplayRequest, ReplayResult, Sample
 from netbpf.packets.replay_runner import Piece
 from netbpf.packets.replay_state import State
-from netbpf.packets.replay_ways import runner_of
+from netbpf.packets.replay_ways import Target, runner_of
 from netbpf.packets.testrun import Bench
 from netbpf.packets.verdicts import verdict_name
 
@@ -39,6 +39,16 @@ def replay(request: ReplayRequest, progress: Progress | None = None) -> ReplayRe
         raise UsageError(f"a limit of {request.limit} packets makes no sense")
     if request.output and request.output == request.dropped:
         raise UsageError("all packets and the dropped ones cannot go to one file")
+    if request.on is not None:
+        if request.program or request.settings or request.map_sizes:
+            raise UsageError(
+                "what runs on an interface is replayed as it is there",
+                hint="to change it, replay its object: netbpf replay OBJECT CAPTURE",
+            )
+        from netbpf.packets.replay_live import live_copy
+
+        with live_copy(request.on, request.hook, request.netns) as target:
+            return replay_through(target, request, progress)
     with Bench.open(
         request.object,
         program=request.program,
@@ -48,29 +58,29 @@ def replay(request: ReplayRequest, progress: Progress | None = None) -> ReplayRe
         compiler=request.compiler,
         kernel_btf=Path(request.kernel_btf) if request.kernel_btf else None,
     ) as bench:
-        return replay_loaded(bench, request, progress)
+        return replay_through(Target.of(bench), request, progress)
 
 
-def replay_loaded(
-    bench: Bench, request: ReplayRequest, progress: Progress | None = None
+def replay_through(
+    target: Target, request: ReplayRequest, progress: Progress | None = None
 ) -> ReplayResult:
-    """The same with a program that is loaded already."""
+    """The same with a program that is in the kernel already."""
     with ExitStack() as stack:
         capture = stack.enter_context(open_capture(request.capture))
         read, size = capture.progress
         few = 0 < size < FEW and not capture.compressed
         runner = stack.enter_context(
-            closing(runner_of(bench, outputs=request.output is not None, few=few))
+            closing(runner_of(target, outputs=request.output is not None, few=few))
         )
         capture.use(runner.memory)
         writers = [
-            stack.enter_context(CaptureWriter(path, bench.hook, not_over=request.capture))
+            stack.enter_context(CaptureWriter(path, target.hook, not_over=request.capture))
             if path
             else None
             for path in (request.output, request.dropped)
         ]
-        state = State(bench)
-        run = _Run(bench.hook, request, capture, *writers)
+        state = State(target.maps)
+        run = _Run(target.hook, request, capture, *writers)
         start = time.perf_counter()
         for block in capture.blocks():
             wanted = run.wanted(block)
@@ -86,7 +96,7 @@ def replay_loaded(
             if writer:
                 writer.close()
         seconds = time.perf_counter() - start
-        return run.result(bench, state, seconds)
+        return run.result(target, state, seconds)
 
 
 class _Run:
@@ -188,7 +198,7 @@ class _Run:
                     comment=self._comment(verdict),
                 )
 
-    def result(self, bench: Bench, state: State, seconds: float) -> ReplayResult:
+    def result(self, target: Target, state: State, seconds: float) -> ReplayResult:
         """All of it, when the capture has ended."""
 
         def name(verdict: int) -> str:
@@ -198,8 +208,8 @@ class _Run:
         for link, count in self.capture.skipped.items():
             skipped[f"link type {link}"] = count
         return ReplayResult(
-            program=bench.program,
-            hook=bench.hook,
+            program=target.name,
+            hook=target.hook,
             packets=self.packets,
             verdicts={name(one): self.verdicts[one] for one in sorted(self.verdicts)},
             seconds=seconds,
@@ -209,5 +219,6 @@ class _Run:
             variables=state.variables(),
             maps=state.maps(),
             warnings=tuple(self.capture.warnings),
-            notes=bench.notes,
+            notes=target.notes,
+            members=target.shares(),
         )

@@ -6,12 +6,14 @@ from netbpf.bpf.btf.values import Value
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook
 from netbpf.manager.settings import MapSizes, Settings
+from netbpf.net.netns import Namespace
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
     """A capture to send through a program.
 
+    With ``on`` it is a copy of what runs on that interface, and ``object`` says nothing.
     ``hook`` None takes what the object holds; ``limit`` is the number of packets to read, None for all; ``output``
     gets every packet as it came out, ``dropped`` those that were dropped as they came in; ``samples`` is how many
     packets of each verdict are kept.
@@ -19,6 +21,8 @@ class ReplayRequest:
 
     object: str
     capture: str
+    on: str | None = None
+    netns: str | Namespace | None = None
     program: str | None = None
     hook: Hook | None = None
     settings: Settings = ()
@@ -66,6 +70,7 @@ class ReplayResult:
     ``packets`` were run, and have a verdict each: ``verdicts`` counts them by name, in the order of their numbers.
     ``skipped`` counts those that were not, by reason. ``cut`` of those that ran were captured only in part. ``seconds``
     is the time for all of it without loading. ``variables`` holds all that can change, ``maps`` those that did.
+    ``members`` counts the verdicts of each member of a chain, whose variables and maps have its name before theirs.
     ``notes`` are the compiler's, ``warnings`` are about the capture.
     """
 
@@ -79,6 +84,7 @@ class ReplayResult:
     cut: int = 0
     variables: dict[str, Change] = field(default_factory=dict)
     maps: dict[str, MapChange] = field(default_factory=dict)
+    members: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

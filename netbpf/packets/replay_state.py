@@ -1,10 +1,9 @@
 """What a program keeps: variables and maps before and after, and what changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from netbpf.bpf.btf.values import Value
 from netbpf.packets.replay_model import Change, MapChange
-from netbpf.packets.testrun import Bench
 from netbpf.stats.reader import OpenMap
 
 _COMPARED = 100_000  # entries of a map that are remembered
@@ -16,30 +15,30 @@ Content = dict[bytes, bytes]
 class State:
     """The maps of a loaded program as they are now, to be compared with what they become."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, maps: Mapping[str, OpenMap]) -> None:
         self._maps = [
-            one for one in bench.maps().values() if one.map.readable and not one.map.frozen
+            (name, one) for name, one in maps.items() if one.map.readable and not one.map.frozen
         ]
-        self._before = [_content(one) for one in self._maps]
+        self._before = [_content(one) for _, one in self._maps]
 
     def variables(self) -> dict[str, Change]:
         """All global variables, then and now."""
         found: dict[str, Change] = {}
-        for one, before in self._pairs(variables=True):
+        for where, one, before in self._pairs(variables=True):
+            owner = where.removesuffix(one.name)  # "member." in a chain
             old, new = one.value(before[bytes(4)]), one.value(_content(one)[bytes(4)])
             if isinstance(old, dict) and isinstance(new, dict):
                 for name, value in old.items():
-                    found[name if name not in found else f"{one.name}.{name}"] = Change(
-                        value, new[name]
-                    )
+                    free = owner + name not in found
+                    found[owner + name if free else f"{where}.{name}"] = Change(value, new[name])
             else:
-                found[one.name] = Change(old, new)
+                found[where] = Change(old, new)
         return found
 
     def maps(self) -> dict[str, MapChange]:
         """The maps that changed."""
         found = {}
-        for one, before in self._pairs(variables=False):
+        for where, one, before in self._pairs(variables=False):
             after = _content(one)
             keys = [key for key in before | after if before.get(key) != after.get(key)]
             if keys:
@@ -48,13 +47,13 @@ class State:
                     for key in keys[:_SHOWN]
                 )
                 whole = len(before) < _COMPARED and len(after) < _COMPARED
-                found[one.name] = MapChange(len(keys), entries, None if whole else _COMPARED)
+                found[where] = MapChange(len(keys), entries, None if whole else _COMPARED)
         return found
 
-    def _pairs(self, *, variables: bool) -> Iterator[tuple[OpenMap, Content]]:
-        for one, before in zip(self._maps, self._before, strict=True):
+    def _pairs(self, *, variables: bool) -> Iterator[tuple[str, OpenMap, Content]]:
+        for (where, one), before in zip(self._maps, self._before, strict=True):
             if one.holds_variables is variables:
-                yield one, before
+                yield where, one, before
 
 
 def _content(one: OpenMap) -> Content:

@@ -32,10 +32,18 @@ def _json(result: ReplayResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 6),
         "skipped": result.skipped,
         "cut": result.cut,
+        **({"members": _members_json(result)} if result.members else {}),
         "samples": {name: samples_json(found) for name, found in result.samples.items()},
         "variables": {name: _change_json(one) for name, one in result.variables.items()},
         "maps": {name: _map_json(one) for name, one in result.maps.items()},
         "warnings": list(result.warnings),
+    }
+
+
+def _members_json(result: ReplayResult) -> dict[str, Any]:
+    return {
+        name: {"packets": sum(verdicts.values()), "verdicts": verdicts}
+        for name, verdicts in result.members.items()
     }
 
 
@@ -74,6 +82,14 @@ def _lines(result: ReplayResult) -> Iterator[Line]:
         made = Table("  verdict", "packets", "share", right=("packets", "share"))
         for name, number in result.verdicts.items():
             made.add_row(f"  {name}", f"{number:,}", f"{100 * number / result.packets:.1f} %")
+        yield from made.lines()
+    if result.members:
+        made = Table("  member", "packets", "share", "verdicts", right=("packets", "share"))
+        for name, verdicts in result.members.items():
+            number = sum(verdicts.values())
+            share = f"{100 * number / max(result.packets, 1):.1f} %"
+            shown = ", ".join(f"{verdict} {times:,}" for verdict, times in verdicts.items())
+            made.add_row(f"  {escape(name)}", f"{number:,}", share, shown)
         yield from made.lines()
     if any(result.samples.values()):
         made = Table("  sample", "number", "time", "packet", right=("number",))
