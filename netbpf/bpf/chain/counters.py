@@ -73,20 +73,23 @@ class Counters:
         raw = self.map.lookup(_KEY)
         if raw is None:
             raise NetbpfError(f"map {self.id} lost the counters of its chain")
-        words = SLOTS * shape.count
-        cpus = struct.iter_unpack(f"<{words}Q", raw)
-        sums = [sum(column) for column in zip(*cpus, strict=True)]
-        places = {shape.index(number): name for name, number in table.items()}
-        found = []
-        for slot in range(SLOTS):
-            counts: dict[str, int] = {}
-            start = slot * shape.count
-            if any(part := sums[start : start + shape.count]):
-                for index, packets in enumerate(part):
+        size, stride, nothing = SLOTS * shape.stride, shape.stride, bytes(shape.stride)
+        names = [OTHER] * shape.count
+        for name, number in table.items():
+            names[shape.index(number)] = name
+        found: list[dict[str, int]] = [{} for _ in range(SLOTS)]
+        for cpu in range(0, len(raw), size):
+            for slot in range(SLOTS):
+                start = cpu + slot * stride
+                part = raw[start : start + stride]
+                if part == nothing:  # most slots on most CPUs
+                    continue
+                counts = found[slot]
+                for name, packets in zip(
+                    names, struct.unpack(f"<{shape.count}Q", part), strict=True
+                ):
                     if packets:
-                        name = places.get(index, OTHER)
                         counts[name] = counts.get(name, 0) + packets
-            found.append(counts)
         return tuple(found)
 
     def free_slot(self, taken: Container[int]) -> tuple[int, dict[str, int]]:
