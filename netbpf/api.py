@@ -354,6 +354,7 @@ def upgrade(
     settings: Settings = (),
     reset: Sequence[str] = (),
     dry_run: bool = False,
+    confirm: float | None = None,
     netns: str | Namespace | None = None,
     compiler: Options | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
@@ -361,7 +362,8 @@ def upgrade(
     """Put a new object in the place of a member's, in one step, with its maps and variables.
 
     ``member`` None is the only one there is; ``reset`` are maps and sections that start anew. ``dry_run`` changes
-    nothing. Raises ObjectError for what cannot be carried over, and what ``attach`` raises; then all is as it was.
+    nothing; with ``confirm`` it goes back after so many seconds unless ``confirm()`` is called. Raises ObjectError
+    for what cannot be carried over, and what ``attach`` raises; then all is as it was.
     """
     from netbpf.compiler.result import Options
     from netbpf.manager.upgrade import UpgradeRequest
@@ -378,6 +380,7 @@ def upgrade(
         dry_run,
         compiler or Options(),
         lock_timeout,
+        confirm,
     )
     return run(request, netns)
 
@@ -389,6 +392,7 @@ def rollback(
     *,
     reset: Sequence[str] = (),
     dry_run: bool = False,
+    confirm: float | None = None,
     netns: str | Namespace | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> Upgraded:
@@ -397,8 +401,9 @@ def rollback(
     from netbpf.manager.upgrade import upgrade as run
 
     request = UpgradeRequest(
-        interface, hooks, member, reset=frozenset(reset), dry_run=dry_run, lock_timeout=lock_timeout
-    )
+        interface, hooks, member, reset=frozenset(reset), dry_run=dry_run, confirm=confirm,
+        lock_timeout=lock_timeout,
+    )  # fmt: skip
     return run(request, netns)
 
 
