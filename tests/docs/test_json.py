@@ -31,6 +31,10 @@ netbpf compile prog.bpf.c --json
 python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
 netbpf replay builtin:xdp_count in.pcap --json
+ip link add wire9 type veth peer name eth9; ip link set eth9 up
+netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 builtin:xdp_globals >/dev/null
+netbpf replay --on eth9 in.pcap --json
+ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
 netbpf detach xdp eth0 --json
 ip link del eth1
