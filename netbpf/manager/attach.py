@@ -169,7 +169,7 @@ class _Attaching:
             member = one.member
             same = on_hook.same_program(there, member)
             if same and self.request.name is None:
-                raise self._twice(interface, same, present)
+                raise self._twice(interface, same, None if same.name in names else present)
             if self.request.name is None:
                 member = replace(member, name=on_hook.free_name(there, member.name))
             there = on_hook.add(there, member, place)

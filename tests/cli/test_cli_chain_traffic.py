@@ -137,7 +137,7 @@ def test_proceed_on(lab: Lab, way: Way) -> None:
 
 @contextmanager
 def traffic(lab: Lab, way: Way) -> Iterator[list[int]]:
-    """Some thousand frames a second, from two sockets at once, until the block ends; the list then holds how many there were."""
+    """Some thousand frames a second, from two sockets at once; at the end the list holds how many there were."""
     counts: list[int] = []
     stop = threading.Event()
     started = threading.Barrier(3)
