@@ -27,6 +27,7 @@ python3 -m tests.docs.send 3 udp 53 eth0
 n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do :; done; kill $watch; wait $watch; tail -1 rounds
 netbpf get eth0 packets tc_globals.sizes --json
 netbpf set eth0 min_bytes=64 --json
+netbpf attach tc eth1 builtin:tc_count --confirm 1h --json >/dev/null; netbpf confirm --undo --json
 netbpf compile prog.bpf.c --json
 python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
@@ -36,6 +37,8 @@ netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 buil
 netbpf replay --on eth9 in.pcap --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
+netbpf run edit.bpf.c --packet "IP()/ICMP()" --json
+netbpf run builtin:xdp_count --packet "IP(" --json
 netbpf detach xdp eth0 --json
 ip link del eth1
 netbpf detach xdp eth1 --json
@@ -61,6 +64,31 @@ int started;
 SEC("raw_tp/sched_process_exec") int on_exec(void *ctx) { return started++ & 0; }
 """
 
+# Changes what it can reach: packet, context, a variable, a map.
+EDIT = """
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, __u32);
+} seen SEC(".maps");
+__u64 packets;
+SEC("tc") int edit(struct __sk_buff *skb)
+{
+	__u32 key = 1;
+	__u8 ttl = 3;
+
+	packets++;
+	skb->mark = 5;
+	bpf_map_update_elem(&seen, &key, &key, 0);
+	bpf_skb_store_bytes(skb, 22, &ttl, 1, 0);
+	return TC_ACT_OK;
+}
+"""
+
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -72,6 +100,7 @@ def outputs() -> Outputs:
         "rejected.bpf.c": REJECTED,
         "drop.bpf.c": DROP,
         "companion.bpf.c": COMPANION,
+        "edit.bpf.c": EDIT,
     }
     page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
     run(page)

@@ -147,7 +147,7 @@ LAYERS = [
     ("netbpf/net/__init__.py", "import netbpf.cli", "each layer"),
     ("netbpf/newcomer.py", "", "each layer"),
     ("netbpf/net/__init__.py", "import netns_fixtures", "needs nothing of the tests"),
-    ("netbpf/cli/__init__.py", "import scapy.all", "needs nothing of the tests"),
+    ("netbpf/cli/__init__.py", "import scapy.all", "scapy only for packets"),
     ("netbpf/cli/__init__.py", "import pytest", "needs nothing of the tests"),
     ("netbpf/net/links.py", "def f():\n    import pyroute2.netlink", "pyroute2 only"),
     ("netns_fixtures/__init__.py", "import netbpf._sys.fd", "public side"),
