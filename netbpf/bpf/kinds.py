@@ -9,6 +9,8 @@ from netbpf.constants import AttachType, Hook, ProgFlag, ProgType
 from netbpf.errors import NotSupportedError, ObjectError
 from netbpf.text import escape
 
+_OF_ONE_PLACE = (ProgType.UNSPEC, ProgType.TRACING, ProgType.LSM)
+
 
 class LoadKind(NamedTuple):
     """The fields of BPF_PROG_LOAD that say what a program is."""
@@ -30,7 +32,10 @@ def kind_of(program: ProgramSpec, hook: Hook | None, origin: str) -> LoadKind:
         return LoadKind(ProgType.SCHED_CLS)
     wanted = target(program.section)
     name = f"program {escape(program.name)} of {origin}"
-    if wanted is None or wanted.type is ProgType.UNSPEC:
+    # Some load without saying where they will be attached: what others jump to.
+    if wanted and wanted.missing and wanted.type in _OF_ONE_PLACE:
+        raise ObjectError(f"{name} (section {escape(program.section)}) needs {wanted.missing}")
+    if wanted is None:
         raise ObjectError(f"section {escape(program.section)} does not say what {name} is")
     number = _btf_id(wanted.btf_name, wanted.name, name) if wanted.btf_name else 0
     return LoadKind(wanted.type, wanted.expected, wanted.flags, number)

@@ -30,8 +30,8 @@ from netbpf.text import escape
 if TYPE_CHECKING:
     from netbpf.bpf.core import Resolution
 
-# Bytes, of memory that is only taken as the verifier writes; the kernel's limit is UINT_MAX >> 2.
-_LOG_SIZES = (1 << 24, (1 << 30) - 1)
+# Bytes, of memory that is only taken as the verifier writes. The kernel's limit is UINT_MAX >> 2; it was UINT_MAX >> 8.
+_LOG_SIZES = ((1 << 30) - 1, (1 << 24) - 1)
 _INTERRUPTED_TRIES = 5
 
 
@@ -132,6 +132,23 @@ def prepare(
         undo.pop_all()
         loader.release()
         return prepared
+
+
+def verifier_log(loaded: Loaded, hook: Hook | None) -> str:
+    """What the verifier says of a program that it accepts: every instruction it walked, and its statistics.
+
+    Loads the program once more, with the same maps, and lets go of it; "" where the kernel does not take it again.
+    """
+    with ExitStack() as undo:
+        loader = _Loader(loaded.spec, hook, loaded.maps, None, undo)
+        if loader.btf:
+            undo.callback(loader.btf.close)
+        image, _ = loader._code(loaded.program_spec)
+        request = loader._request(image, loaded.program_spec)
+        fd, _, raw = loader._attempt(request, _LOG_SIZES[-1])
+        if fd:
+            fd.close()
+        return raw.decode(errors="replace")
 
 
 class _Loader:
@@ -344,11 +361,17 @@ class _Loader:
             return fd
         log = ""
         for size in _LOG_SIZES:
-            fd, number, raw = self._attempt(request, size)
+            try:
+                fd, number, raw = self._attempt(request, size)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:  # address space may be limited
+                    raise
+                continue
             if fd:
                 return fd
             log = raw.decode(errors="replace")
-            if number != errno.ENOSPC:
+            # A log larger than the kernel takes is EINVAL before it looks at anything.
+            if log or number != errno.EINVAL:
                 break
         if request.btf_fd and rejection.about_types(log):
             return self._load(program, request._replace(btf_fd=0, func_info=b"", line_info=b""))

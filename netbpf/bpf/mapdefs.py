@@ -20,6 +20,7 @@ PIN_BY_OBJECT = 2  # netbpf's own number for iproute2's PIN_OBJECT_NS: by name, 
 PIN_REPLACE = 16  # cilium's: by name, and what is there is not used but replaced (bit 4)
 # iproute2's numbers (include/bpf_elf.h); higher ones are places that its /etc/iproute2/bpf_pinning names.
 _TC_NONE, _TC_OBJECT = 0, 1
+_EXTERN = 2  # BTF_VAR_GLOBAL_EXTERN
 RINGS = frozenset({MapType.RINGBUF, MapType.USER_RINGBUF})
 
 
@@ -202,6 +203,8 @@ def _btf_maps(elf: Elf, section: Section, btf: Btf | None) -> list[MapSpec]:
         variable = btf.type(entry.type_id)
         if variable.kind is not Kind.VAR:
             raise elf.fail("its .maps section holds something that is no variable")
+        if btf.linkage(variable) == _EXTERN:
+            continue  # another object of the same program defines it
         if btf.linkage(variable) == 0:
             raise elf.fail(
                 f"map {escape(variable.name)} is static",

@@ -20,6 +20,11 @@ _NO_BTF = FD_MAPS | {
     MapType.SOCKHASH, MapType.QUEUE, MapType.STACK, MapType.RINGBUF, MapType.USER_RINGBUF,
 }  # fmt: skip
 
+# The kernel wants max_entries 0 of these: they are as large as there are sockets, tasks ...
+_WITHOUT_SIZE = frozenset({
+    MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.SK_STORAGE, MapType.INODE_STORAGE,
+    MapType.TASK_STORAGE, MapType.CGRP_STORAGE,
+})  # fmt: skip
 _OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 
 
@@ -104,7 +109,7 @@ def _explain(spec: MapSpec, error: KernelError) -> NetbpfError:
     sizes = (
         f"keys of {spec.key_size}, values of {spec.value_size} bytes, {spec.max_entries} entries"
     )
-    if error.errno == errno.EINVAL and spec.max_entries == 0 and spec.type != MapType.RINGBUF:
+    if error.errno == errno.EINVAL and spec.max_entries == 0 and spec.type not in _WITHOUT_SIZE:
         return ObjectError(
             f"map {name} ({kind}) has max_entries 0",
             hint=f"give it a size: --map-size {name}=N, or in its definition",
