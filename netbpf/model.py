@@ -135,11 +135,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A program that another manager's dispatcher runs.
+
+    ``name``, ``prog_id`` and ``tag`` are "", 0 and "" where no pin shows which it is. ``position`` counts from 0 in
+    running order; ``priority`` and ``proceed_on`` (verdicts by name) are None where the dispatcher does not tell.
+    """
+
+    name: str
+    prog_id: int
+    tag: str
+    position: int
+    priority: int | None
+    proceed_on: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A program on a hook, with what netbpf knows of it. ``manager`` is None where nothing shows who put it there.
 
     ``members`` are the programs netbpf runs there, in order: one, or several behind a dispatcher, which then is
-    ``program``. ``counters`` is the id of the map in which the dispatcher counts, 0 without one.
+    ``program``. ``counters`` is the id of the map in which the dispatcher counts, 0 without one. ``neighbours`` are
+    the programs that the dispatcher of another manager runs.
     """
 
     occupant: Occupant
@@ -151,6 +168,7 @@ class Attachment:
     attached_at: float | None = None
     members: tuple[Member, ...] = ()
     counters: int = 0
+    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def is_chain(self) -> bool:

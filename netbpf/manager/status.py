@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from netbpf.bpf.program import Program
 from netbpf.constants import CHAIN_NAME, Mode
 from netbpf.errors import InterfaceNotFoundError, NotAttachedError
-from netbpf.manager.owner import NETBPF, owner
-from netbpf.model import Attachment, Member, Occupant, ProgramInfo
+from netbpf.manager.owner import BPFMAN, LIBXDP, NETBPF, owner
+from netbpf.model import Attachment, Member, Neighbour, Occupant, ProgramInfo
 from netbpf.net.interfaces import resolve
 from netbpf.net.netns import Namespace, all_namespaces
 from netbpf.net.occupants import occupants
@@ -77,12 +77,22 @@ def describe(
         return None
     found = known.generation(occupant, info)
     if found is None:
-        return Attachment(occupant, info, False, owner(occupant, info), netns_name=netns_name)
+        return _foreign(occupant, info, netns_name)
     alone = found.members[0].object if len(found.members) == 1 else None
     return Attachment(
         occupant, info, True, NETBPF, alone, netns_name, found.attached_at, found.members,
         found.counters,
     )  # fmt: skip
+
+
+def _foreign(occupant: Occupant, info: ProgramInfo, netns_name: str | None) -> Attachment:
+    manager = owner(occupant, info)
+    beside: tuple[Neighbour, ...] = ()
+    if manager in (LIBXDP, BPFMAN):
+        from netbpf.manager.neighbours import neighbours  # only where there is a dispatcher
+
+        beside = neighbours(occupant, info)
+    return Attachment(occupant, info, False, manager, netns_name=netns_name, neighbours=beside)
 
 
 def reached_by(namespace: Namespace) -> str | None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from netbpf.constants import ProgType
-from netbpf.model import Attachment, Member, ObjectRef, ProgramInfo
+from netbpf.model import Attachment, Member, Neighbour, ObjectRef, ProgramInfo
 
 if TYPE_CHECKING:
     from netbpf.state.pending import Pending
@@ -51,6 +51,18 @@ def member_json(member: Member, position: int, program: ProgramInfo) -> dict[str
     }
 
 
+def neighbour_json(one: Neighbour) -> dict[str, Any]:
+    """A program of another manager's dispatcher."""
+    return {
+        "name": one.name or None,
+        "id": one.prog_id or None,
+        "tag": one.tag or None,
+        "position": one.position,
+        "priority": one.priority,
+        "proceed_on": None if one.proceed_on is None else list(one.proceed_on),
+    }
+
+
 def hook_json(attachment: Attachment) -> dict[str, Any]:
     """One hook of ``netbpf.status/1``."""
     occupant = attachment.occupant
@@ -71,6 +83,7 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
             member_json(one, position, attachment.program)
             for position, one in enumerate(attachment.members)
         ],
+        "neighbours": [neighbour_json(one) for one in attachment.neighbours],
     }
 
 

@@ -9,7 +9,7 @@ import click
 
 from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
-from netbpf.model import Attachment, Member
+from netbpf.model import Attachment, Member, Neighbour
 from netbpf.text import escape
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _print_hooks(found: list[Attachment], interface: str | None, *, all_netns: b
         made.add_row(*([escape(one.netns_name or "-")] if all_netns else []), *_cells(one))
         for position, member in enumerate(one.members if one.is_chain else (), 1):
             made.add_row(*([""] if all_netns else []), *_member_cells(position, member))
+        for beside in one.neighbours:
+            made.add_row(*([""] if all_netns else []), *_neighbour_cells(beside))
     say(made.lines())
 
 
@@ -100,6 +102,14 @@ def _member_cells(position: int, member: Member) -> list[str]:
     name = f"  {position}. {escape(member.name)}"
     path = escape(shown_path(member.object.path))
     return ["", "", "", name, "", member.tag, "", ago(age), path]
+
+
+def _neighbour_cells(one: Neighbour) -> list[str]:
+    name = f"  {one.position + 1}. {escape(one.name) or '?'}"
+    words = [] if one.priority is None else [f"priority {one.priority}"]
+    if one.proceed_on is not None:
+        words.append(f"proceeds on {', '.join(one.proceed_on) or 'nothing'}")
+    return ["", "", "", name, str(one.prog_id or ""), one.tag, "", "", ", ".join(words)]
 
 
 def since(one: Attachment) -> float:
