@@ -211,7 +211,7 @@ def test_it_says_what_it_is(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        "[1,2]",
+        "netbpf.chain/9 [1,2]",
         "netbpf.chain/1 ",
         "netbpf.chain/1 [",
         'netbpf.chain/1 ["1",2]',
