@@ -260,7 +260,7 @@ def test_attached_with_xdp_loader(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("name", "manager"),
-    [("xdp_dispatcher", "libxdp"), ("cil_xdp_entry", "cilium"), ("plain", None)],
+    [("cil_xdp_entry", "cilium"), ("plain", None)],
 )
 def test_managers_known_by_their_names(lab: Lab, name: str, manager: str | None) -> None:
     path = lab.compiled(
