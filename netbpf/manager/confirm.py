@@ -116,12 +116,12 @@ def _nothing(
         )
     on = f" on {escape(request.interface)}" if request.interface else ""
     elsewhere = [one for one in store.waiting() if one.netns != namespace.inode]
-    hint = "netbpf status shows what waits for a confirmation"
+    hint = "netbpf status shows what waits"
     if elsewhere:
         where = elsewhere[0].netns_name
         at = f" --netns {escape(where)}" if where else ""
         hint = f"in another network namespace there is: {described(elsewhere[0])}{at}"
-    return NotAttachedError(f"no change{on} waits for a confirmation", hint=hint)
+    return NotAttachedError(f"no change{on} waits for its confirmation", hint=hint)
 
 
 def places(pending: Pending) -> str:

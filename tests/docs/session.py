@@ -131,7 +131,10 @@ def run(page: Page) -> None:
 _FORMS = [
     (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
     (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
-    (r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+', r"\1N"),
+    (
+        r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+',
+        r"\1N",
+    ),
     (r'("map_ids": ?)\[[\d,\s]*\]', r"\1[N]"),
     (r'("tag": ?)"[0-9a-f]{16}"', r'\1"TAG"'),
     (r'("sha256": ?)"[0-9a-f]{64}"', r'\1"SHA"'),
@@ -139,6 +142,8 @@ _FORMS = [
     (r"\b[\d,]+ bytes, clang [\d.]+", "N bytes, clang N"),
     (r"\bclang [\d.]+", "clang N"),
     (r"\bprocess \d+", "process N"),
+    (r"\b\d\d:\d\d:\d\d\b", "TIME"),
+    (r"goes back in \w+ unless", "goes back in SPAN unless"),
     (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),
     (r"  \d+s  ", "  AGE  "),
     # Another process on the machine may have the kernel count runs just now.
