@@ -1,72 +1,29 @@
 """Comparing packets field by field, as scapy dissects them, and showing where they differ.
 
-Without scapy the bytes alone are compared and shown.
+Without scapy the bytes alone are compared and shown. What two packets have in common with those of ``netbpf run`` is in
+``netbpf.packets.fields``.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
+from netbpf.errors import ToolMissingError
+from netbpf.packets import fields
+from netbpf.packets.fields import Field, unlike
 from netns_fixtures.errors import TrafficError
 from netns_fixtures.frames import ETHERNET_HEADER
-
-_COLUMNS: Final = 16  # bytes per row of a hex dump
-_ROWS: Final = 24  # rows shown at most
-
-
-class Field(NamedTuple):
-    """One field of one layer: ``UDP.dport``, or ``IP:2.ttl`` for the second IP header; its value and how to show it."""
-
-    layer: str
-    name: str
-    value: object
-    shown: str
-
-    @property
-    def path(self) -> str:
-        """What ``ignore`` calls it."""
-        return f"{self.layer}.{self.name}"
 
 
 def dissect(frame: bytes) -> Any:
     """The frame as a scapy packet, or None without scapy."""
     try:
-        # Not used here: scapy only knows what lies behind an EtherType once its module has been imported.
-        import scapy.layers.inet
-        import scapy.layers.inet6  # noqa: F401
-        from scapy.layers.l2 import Ether
-    except ImportError:
+        return fields.dissect(frame)
+    except ToolMissingError:
         return None
-    return Ether(frame)
 
 
 def _fields(packet: Any) -> list[Field]:
-    found: list[Field] = []
-    seen: dict[str, int] = {}
-    while packet is not None and not _is_nothing(packet):
-        name = type(packet).__name__
-        seen[name] = seen.get(name, 0) + 1
-        layer = name if seen[name] == 1 else f"{name}:{seen[name]}"
-        for field in packet.fields_desc:
-            value = packet.getfieldval(field.name)
-            found.append(Field(layer, field.name, value, _shown(packet, field, value)))
-        packet = packet.payload
-    return found
-
-
-def _is_nothing(packet: Any) -> bool:
-    from scapy.packet import NoPayload
-
-    return isinstance(packet, NoPayload)
-
-
-def _shown(packet: Any, field: Any, value: object) -> str:
-    if isinstance(value, bytes):
-        return (
-            value.hex(" ")
-            if len(value) <= 24
-            else f"{value[:24].hex(' ')} ... ({len(value)} bytes)"
-        )
-    return str(field.i2repr(packet, value))
+    return [field for layer in fields.layers_of(packet) for field in layer.fields]
 
 
 class Comparison:
@@ -137,11 +94,6 @@ class Comparison:
         return "\n\n".join(parts)
 
 
-def unlike(one: bytes, other: bytes) -> int:
-    """The number of bytes in which two frames differ, a missing byte being a difference."""
-    return sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
-
-
 def summary(frame: bytes) -> str:
     """One line for a frame: its layers as scapy names them, and its size."""
     packet = dissect(frame)
@@ -159,27 +111,4 @@ def listing(frames: Sequence[bytes], limit: int = 10) -> str:
 
 def hex_columns(expected: bytes, got: bytes) -> str:
     """Two hex dumps side by side; ``^^`` stands below each byte that differs, ``--`` for one that is missing."""
-    lines = [f"  offset  {'expected':<{3 * _COLUMNS - 1}}   got"]
-    rows = range(0, max(len(expected), len(got)), _COLUMNS)
-    different = [
-        start
-        for start in rows
-        if expected[start : start + _COLUMNS] != got[start : start + _COLUMNS]
-    ]
-    # A long packet is cut to the rows that matter.
-    chosen = list(rows) if len(rows) <= _ROWS else different[:_ROWS]
-    for start in chosen:
-        ours, theirs, marks = [], [], []
-        for index in range(start, start + _COLUMNS):
-            a, b = (part[index : index + 1].hex() for part in (expected, got))
-            same = a == b
-            ours.append(a or ("  " if same else "--"))
-            theirs.append(b or ("  " if same else "--"))
-            marks.append("  " if same else "^^")
-        lines.append(f"  {start:04x}    {' '.join(ours)}   {' '.join(theirs)}".rstrip())
-        if start in different:
-            line = " ".join(marks)
-            lines.append(f"          {line}   {line}".rstrip())
-    if len(chosen) < len(rows):
-        lines.append(f"  {len(rows) - len(chosen)} other rows are equal or left out")
-    return "\n".join(lines)
+    return fields.hex_columns(expected, got, ("expected", "got"))
