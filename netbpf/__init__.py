@@ -12,10 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netbpf.api import Attached as Attached
     from netbpf.api import attach as attach
+    from netbpf.api import attach_auto as attach_auto
     from netbpf.api import chain as chain
+    from netbpf.api import companions as companions
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
     from netbpf.api import confirm as confirm
     from netbpf.api import detach as detach
+    from netbpf.api import detach_auto as detach_auto
     from netbpf.api import diff as diff
     from netbpf.api import get as get
     from netbpf.api import pending as pending
@@ -49,10 +52,13 @@ _HOMES = {
     "netbpf.api": (
         "Attached",
         "attach",
+        "attach_auto",
         "chain",
+        "companions",
         "compile",
         "confirm",
         "detach",
+        "detach_auto",
         "diff",
         "get",
         "pending",
@@ -76,7 +82,8 @@ _HOMES = {
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
-    "attach", "chain", "compile", "confirm", "detach", "diff", "get", "pending", "replay", "run", "set_member",
+    "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff", "get",
+    "pending", "replay", "run", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import netbpf
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf import hookup
 from netbpf.bpf.map import Map
@@ -428,3 +429,34 @@ def test_a_kernel_that_fails_at_any_step_leaves_nothing(
             auto("detach", code=0)
     assert step > 20
     assert done.code == 0
+
+
+def test_the_library(path: Path) -> None:
+    result = netbpf.attach_auto(
+        path, ["on_raw", "on_task"], settings={"step": 2}, map_sizes={"seen": 12}
+    )
+    assert [one.name for one in result.attached.programs] == ["on_raw", "on_task"]
+    [group] = netbpf.companions()
+    assert group == result.attached
+    execute()
+    assert counted(1) >= 2
+    assert netbpf.detach_auto(group.number) == [group]
+    assert netbpf.companions() == []
+    assert netbpf.detach_auto(missing_ok=True) == []
+
+
+def test_the_help_of_both(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for verb, words in (
+        (
+            "attach",
+            "--program --set --map-size --tail-call --share --map --pin-maps --cgroup --btf --netns --json",
+        ),
+        ("detach", "--all --ignore-missing --lock-timeout --json NUMBER"),
+    ):
+        done = auto(verb, "--help", code=0)
+        assert done.out.startswith(f"Usage: netbpf {verb} auto ")
+        assert all(word in done.out for word in words.split())
+        assert all(len(line) <= 100 for line in done.lines)
+    # The other forms say that there is this one.
+    assert "netbpf attach auto OBJECT" in run_cli("attach", "--help").out.replace("\n", " ")
