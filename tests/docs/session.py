@@ -132,7 +132,7 @@ _FORMS = [
     (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
     (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
     (
-        r'("(?:id|link_id|replaced|attached_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+',
+        r'("(?:id|link_id|replaced|attached_at|added_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+',
         r"\1N",
     ),
     (r'("map_ids": ?)\[[\d,\s]*\]', r"\1[N]"),
