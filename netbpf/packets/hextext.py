@@ -108,8 +108,8 @@ def _row(content: str, width: int, text: str, at: int) -> bytes:
     place = 0
     for token in re.finditer(r"\S+", content):
         gap = token.start() - place
-        # hexdump and Wireshark leave two blanks in the middle; before the characters there are two or more.
-        if found and gap >= 2 and (gap > 2 or len(found) != _WIDTH // 2):
+        # Tools leave two blanks in the middle, and more between a row that is not full and its characters.
+        if found and gap > 2:
             break
         if not _PAIRS.fullmatch(token[0]) or len(found) + len(token[0]) // 2 > width:
             raise PacketTextError(

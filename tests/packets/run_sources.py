@@ -62,6 +62,7 @@ SEC("tc") int look(struct __sk_buff *skb)
 CHANGING = """
 #include <linux/ip.h>
 const volatile __u32 what = 0;
+__u32 full; /* no room was left before the packet */
 
 SEC("xdp") int change(struct xdp_md *ctx)
 {
@@ -76,8 +77,10 @@ SEC("xdp") int change(struct xdp_md *ctx)
 	} else if (what == 2) {
 		struct { __u8 macs[12]; __be16 type, tci, inner; } *tagged;
 
-		if (bpf_xdp_adjust_head(ctx, -4))
+		if (bpf_xdp_adjust_head(ctx, -4)) {
+			full++;
 			return XDP_ABORTED;
+		}
 		tagged = (void *)(long)ctx->data;
 		if ((void *)(tagged + 1) > (void *)(long)ctx->data_end)
 			return XDP_ABORTED;

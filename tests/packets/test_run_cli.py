@@ -11,6 +11,9 @@ import pytest
 import netbpf
 from netbpf.errors import PacketTextError
 from netbpf.net.netns import Namespace
+from netbpf.packets.changes import Snapshot
+from netbpf.packets.run import run_packet
+from netbpf.packets.testrun import Bench
 from tests.cli.lab import run_cli
 from tests.packets.run_sources import CHANGING, MAPS, REDIRECT, TC, XDP, built
 
@@ -105,12 +108,15 @@ def test_repeat_gives_a_mean_and_counts_once() -> None:
 
 
 def test_repeating_a_program_that_changes_the_packet_begins_anew_each_time() -> None:
-    """Else the headroom would be used up after some runs and the mean be that of another path."""
-    done = run_cli(
-        "run", write(CHANGING), "--set", "what=2", "--packet", UDP, "--repeat", "200", "--json"
-    )
-    assert done.json["verdict"] == "tx"
-    assert done.json["runs"] == 200
+    """Else the headroom would be used up after some runs, and the mean be that of another path."""
+    with Bench.open(built(CHANGING), settings={"what": 2}) as bench:
+        result = run_packet(bench, bytes(60), repeat=200)
+        assert (result.verdict, result.runs) == ("tx", 200)
+        before = Snapshot(bench.maps(), bench.hook)
+        bench.run(bytes(60), repeat=200)
+        assert [one.name for one in before.changes().variables] == ["full"]
+        [left] = before.changes().variables
+    assert left.before == 0
 
 
 # --- notes ---
