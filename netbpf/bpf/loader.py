@@ -5,7 +5,7 @@ A sibling that the verifier would reject, or that needs what this kernel lacks, 
 
 import errno
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +151,19 @@ def verifier_log(loaded: Loaded, hook: Hook | None) -> str:
         return raw.decode(errors="replace")
 
 
+def make_maps(spec: ObjectSpec, names: Iterable[str]) -> dict[str, Map]:
+    """Some of an object's maps as ``load`` would make them, variables with their initial values; slots are not filled.
+
+    The caller closes them. Raises what ``load`` raises for maps.
+    """
+    with ExitStack() as undo:
+        loader = _Loader(spec, None, {}, None, undo)
+        maps = {name: loader.make(name) for name in names}
+        undo.pop_all()
+        loader.release()
+        return maps
+
+
 class _Loader:
     def __init__(
         self,
@@ -184,7 +197,7 @@ class _Loader:
         self.programs[program.name] = loaded
         for name in extra_maps:
             if name not in self.maps:
-                self._map(name)
+                self.make(name)
                 sys_bpf.prog_bind_map(loaded.fd.fileno(), self.maps[name].fd.fileno())
         self._fill_slots()
         siblings = {name: one for name, one in self.programs.items() if one is not loaded}
@@ -221,7 +234,7 @@ class _Loader:
 
     # --- maps ---
 
-    def _map(self, name: str) -> Map:
+    def make(self, name: str) -> Map:
         if name in self.maps:
             return self.maps[name]
         if name in self.reuse:
@@ -257,7 +270,7 @@ class _Loader:
         if self.spec.maps[name].type != MapType.PROG_ARRAY:
             if target not in self.spec.maps:
                 raise self._no_slot(name, target, "map")
-            return self._map(target).fd.fileno()
+            return self.make(target).fd.fileno()
         if target not in self.programs:
             spec = next((one for one in self.spec.programs if one.name == target), None)
             if spec is None:
@@ -278,7 +291,7 @@ class _Loader:
         if image.externs:
             self._resolve_externs(image, program)
         for ref in image.maps:
-            self._patch_map(image, ref.at, self._map(ref.map).fd.fileno(), ref.offset)
+            self._patch_map(image, ref.at, self.make(ref.map).fd.fileno(), ref.offset)
         return image, resolutions
 
     def _program(self, program: ProgramSpec) -> Program:

@@ -1,0 +1,194 @@
+"""Moving a map entry by entry."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf.bpf.btf.types import Btf
+from netbpf.bpf.map import Map
+from netbpf.constants import MapFlag, MapType
+from netbpf.errors import KernelError, ObjectError
+from netbpf.text import escape
+from netbpf.upgrade.adder import Adder, Edit, on_cpu
+from netbpf.upgrade.batches import Block, batches, write
+from netbpf.upgrade.changes import Difference, differences
+from netbpf.upgrade.merge import Gain, Times, gains, told
+from netbpf.upgrade.model import Merged
+from netbpf.upgrade.reading import BPF_F_LOCK, lock_offset, read
+from netbpf.upgrade.steps import EntriesStep
+from netbpf.upgrade.widen import Widener
+
+_NOEXIST = 1  # BPF_NOEXIST, include/uapi/linux/bpf.h
+_INDEXED = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
+_LRU = frozenset({MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
+_GROUP = 1024  # entries merged at a time
+_MOST_PROGRAMS = 64  # kept for entries in which the same parts changed
+
+
+class EntriesMove:
+    """One map, filled from the old one of its name.
+
+    What was copied is kept, keys and values as bytes, until it is compared with what the old program left.
+    """
+
+    def __init__(self, step: EntriesStep, new: Map, btf: Btf | None) -> None:
+        self.step, self.old, self.new = step, step.live, new
+        self._lock = lock_offset(btf, step.spec)
+        self._flags = 0 if self._lock is None else BPF_F_LOCK
+        self._widener = Widener(step.live, new, step.kept)
+        self._before: list[Block] = []
+        self._adders: dict[tuple[Edit, ...], Adder] = {}
+
+    # --- the copy ---
+
+    def copy(self) -> None:
+        """Fill the new map. Raises ObjectError where it is too small by now."""
+        with ExitStack() as pinned:
+            for number, block in enumerate(self._blocks()):
+                self._stay_on(number, pinned)
+                try:
+                    write(self.new, self._widener.block(block))
+                except KernelError as error:
+                    if error.errno not in (errno.E2BIG, errno.ENOSPC):
+                        raise
+                    raise ObjectError(
+                        f"map {escape(self.step.name)} is full: more entries have come meanwhile than "
+                        f"its {self.new.info.max_entries}"
+                    ) from None
+                self._before.append(block)
+
+    def _blocks(self) -> Iterator[Block]:
+        """The old map's entries, of an array those that the new one has."""
+        room = self.new.info.max_entries
+        for block in batches(self.old, self._flags):
+            if self.old.info.type in _INDEXED:
+                if room <= 0:
+                    return
+                if block.length > room:
+                    size = self.old.entry_size
+                    yield Block(room, block.keys[: 4 * room], block.values[: size * room])
+                    return
+                room -= block.length
+            yield block
+
+    def _stay_on(self, number: int, pinned: ExitStack) -> None:
+        """LRU maps keep free entries by CPU: filling from one leaves none behind; those with lists per CPU need all."""
+        if self.new.info.type not in _LRU:
+            return
+        apart = bool(self.new.info.flags & MapFlag.NO_COMMON_LRU)
+        if number == 0 or apart:
+            pinned.close()
+            allowed = sorted(os.sched_getaffinity(0))
+            pinned.enter_context(on_cpu(allowed[number % len(allowed)] if apart else allowed[0]))
+
+    # --- what has been gained since ---
+
+    def merge(self, times: Times) -> Merged:
+        """What the old map's entries have gained, and which have come and gone."""
+        merged = _Result(self.step.name)
+        changed = differences(iter(self._before), self._blocks(), self.old.info.key_size)
+        try:
+            while group := list(islice(changed, _GROUP)):
+                self._merge(group, times, merged)
+        finally:
+            for one in self._adders.values():
+                one.close()
+            self._adders.clear()
+        self._before.clear()
+        return merged.told()
+
+    def _merge(self, group: Sequence[Difference], times: Times, merged: "_Result") -> None:
+        both: list[Difference] = []
+        for one in group:
+            if one.after is None:
+                self._remove(one, merged)
+            elif one.before is not None or not self._insert(one, merged):
+                both.append(one)
+        if not self.new.per_cpu:
+            for one in both:
+                self._add(one, times, merged)
+            return
+        for cpu in range(self.new.entry_size // self.new.stride):
+            with on_cpu(cpu) as there:
+                for one in both:
+                    self._add(one, times, merged, cpu, far=not there)
+
+    def _insert(self, one: Difference, merged: "_Result") -> bool:
+        """Make an entry that the old program made; False where the new one has made it too."""
+        assert one.after is not None
+        value = self._widener.values(one.after, 1)
+        try:
+            sys_bpf.map_update(self.new.fd.fileno(), one.key, value, _NOEXIST)
+        except KernelError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            if error.errno not in (errno.E2BIG, errno.ENOSPC):
+                raise
+            merged.lost += 1
+            return True
+        merged.inserted += 1
+        return True
+
+    def _remove(self, one: Difference, merged: "_Result") -> None:
+        """Delete an entry that the old program deleted, if the new one has not written to it."""
+        # What is missing in an LRU map, or an array, was not deleted by a program.
+        if self.new.info.type in _LRU | _INDEXED:
+            return
+        assert one.before is not None
+        copied = self._widener.values(one.before, 1)
+        if read(self.new, one.key, self._flags) != copied:
+            return
+        try:
+            sys_bpf.map_delete(self.new.fd.fileno(), one.key)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        merged.removed += 1
+
+    def _add(
+        self, one: Difference, times: Times, merged: "_Result", cpu: int | None = None, *, far: bool = False
+    ) -> None:  # fmt: skip
+        now = read(self.new, one.key, self._flags)
+        if now is None:
+            return  # the new program has deleted it
+        assert one.after is not None
+        before, after = one.before or bytes(len(one.after)), one.after
+        if cpu is not None:
+            old, new = self.old.stride, self.new.stride
+            before, after = (data[cpu * old : (cpu + 1) * old] for data in (before, after))
+            now = now[cpu * new : (cpu + 1) * new]
+        made = gains(self.step.ops, before, after, now, times)
+        merged.conflicts += made.conflicts
+        if made.found:
+            adder = self._adder(made.found)
+            adder.run(one.key, [gain.operand for gain in made.found], cpu, far=far)
+            merged.values += len(made.found)
+
+    def _adder(self, found: Sequence[Gain]) -> Adder:
+        """A program for just these parts: most entries change in the same ones."""
+        edits = tuple(one.edit for one in found)
+        if edits not in self._adders:
+            if len(self._adders) >= _MOST_PROGRAMS:
+                self._adders.pop(next(iter(self._adders))).close()
+            self._adders[edits] = Adder(self.new, edits, self._lock)
+        return self._adders[edits]
+
+
+class _Result:
+    """What a merge did, as it goes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values = self.inserted = self.removed = self.lost = 0
+        self.conflicts: list[str] = []
+
+    def told(self) -> Merged:
+        notes = told(self.conflicts, f"map {escape(self.name)}")
+        if self.lost:
+            notes += (
+                f"map {escape(self.name)} is full: {self.lost} entries made meanwhile are lost",
+            )
+        return Merged(self.name, self.values, self.inserted, self.removed, notes)
