@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from netbpf.constants import Hook
-from netbpf.errors import NetbpfError, UsageError
+from netbpf.errors import (
+    HookBusyError,
+    InterfaceNotFoundError,
+    NetbpfError,
+    NotAttachedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from netbpf.bpf.btf.encode import Encodable
@@ -105,7 +111,8 @@ class Attached:
         return self.attachments[0].occupant.interface.name if self.attachments else "?"
 
     def detach(self) -> None:
-        """Take everything off; what is gone already is fine."""
+        """Take everything off; what is gone already is fine. What waits for a confirmation goes back."""
+        self._undo()
         from netbpf.manager.detach import DetachRequest
         from netbpf.manager.detach import detach as run
 
@@ -124,6 +131,20 @@ class Attached:
                             namespace,
                         )  # fmt: skip
         self.results = []
+
+    def _undo(self) -> None:
+        waiting = next((one for one in self.results if one.pending and one.attachment), None)
+        if waiting is None or waiting.attachment is None:
+            return
+        from netbpf.manager.confirm import ConfirmRequest
+        from netbpf.manager.confirm import confirm as run
+
+        request = ConfirmRequest(
+            waiting.interface.name, (waiting.attachment.occupant.hook,), undo=True
+        )
+        # It may have been confirmed, or gone back, or the interface is gone.
+        with suppress(NotAttachedError, HookBusyError, InterfaceNotFoundError):
+            run(request, self._namespace)
 
     def close(self) -> None:
         """Keep everything attached, and let go of the namespace."""

@@ -14,6 +14,7 @@ from netbpf.manager.undo import Undo
 from netbpf.manager.words import where
 from netbpf.model import Interface, Occupant
 from netbpf.net.netns import Namespace
+from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import pending as store
 from netbpf.state.pending import Pending, Phase, Step
@@ -63,13 +64,14 @@ class Guard:
                 self._watcher.hold(program)
                 tag = program.info.tag
         step = Step(*place, occupant, tag, after, record)
-        undo.callback(self._without, step)
+        undo.callback(self._without, session, step)
         pending = self._pending or self._watcher.pending(self._what, session)
         self._pending = replace(pending, steps=(*pending.steps, step))
         store.write(self._pending)
 
-    def _without(self, step: Step) -> None:
-        if self._pending is None:
+    def _without(self, session: Session, step: Step) -> None:
+        """Forget a change that was not made, or has been undone; one that stands after all has to go back."""
+        if self._pending is None or _stands(session, step):
             return
         steps = tuple(one for one in self._pending.steps if one != step)
         self._pending = replace(self._pending, steps=steps) if steps else None
@@ -104,6 +106,15 @@ class Guard:
         store.remove(self._pending)
         self._pending = None
         return [one.result for one in words if one.failed]
+
+
+def _stands(session: Session, step: Step) -> bool:
+    there = {
+        one.prog_id
+        for one in occupants(session, step.interface.index, hooks=(step.hook,))
+        if one.hook is step.hook
+    }
+    return step.after in there or (step.before is not None and step.before.prog_id not in there)
 
 
 def _check_returnable(occupant: Occupant, record: Record | None) -> None:

@@ -93,6 +93,7 @@ def test_nothing_is_attached(lab: Lab) -> None:
     assert lab("detach", "--ignore-missing", "--json").json == {
         "schema": "netbpf.detach/1",
         "hooks": [],
+        "pending": None,
     }
     assert "dut9" in lab("detach", "dut9", code=6).error
     assert lab("detach", "dut9", "--ignore-missing").code == 0
@@ -112,6 +113,7 @@ def test_json(lab: Lab) -> None:
         "hooks": [
             {"interface": "dut0", "hook": "xdp", "program": {"id": number, "name": "xdp_count"}, "gone": None, "left": []}
         ],
+        "pending": None,
     }  # fmt: skip
 
 

@@ -10,10 +10,13 @@ from netbpf.cli.main import COMMANDS
 from tests.cli.lab import ROOT, run_cli
 
 OPTIONS = {
-    "attach": "--program --mode --ingress --egress --set --replace --link --atomic --priority --proceed-on --name --pref --pin-maps -I -D "
+    "attach": "--confirm --try --program --mode --ingress --egress --set --replace --link --atomic --priority "
+    "--proceed-on --name --pref --pin-maps -I -D "
     "--frontend --netns --json --lock-timeout native skb hw auto builtin:NAME",
     "chain": "set xdp tc --ingress --egress --priority --proceed-on --watch --count --netns --json --lock-timeout",
-    "detach": "xdp tc MEMBER --ingress --egress --all --force --ignore-missing --id --netns --json --lock-timeout",
+    "confirm": "IFACE xdp tc --ingress --egress --all --undo --netns --json --lock-timeout",
+    "detach": "xdp tc MEMBER --confirm --try --ingress --egress --all --force --ignore-missing --id --netns "
+    "--json --lock-timeout",
     "status": "--all-netns --netns --json",
     "stats": "--watch --count --all --netns --json",
     "get": "--hook --netns --json",

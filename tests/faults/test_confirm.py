@@ -21,7 +21,7 @@ from netbpf.errors import (
     NotSupportedError,
     UsageError,
 )
-from netbpf.manager import guard_watcher
+from netbpf.manager import guard_watcher, mechanism
 from netbpf.model import Occupant
 from netbpf.net import netlink, tcx
 from netbpf.net.interfaces import resolve
@@ -158,6 +158,39 @@ def test_what_a_member_has_counted_goes_on(lab: Lab) -> None:
     assert (again.program.id, again.members, again.counters) == (
         before.program.id, before.members, before.counters,
     )  # fmt: skip
+    cleaned(lab)
+
+
+def test_a_block_that_ends_takes_off_what_waits(lab: Lab) -> None:
+    for keep in (False, True):
+        with api.attach("xdp", "v0,v2", "builtin:xdp_count", netns=lab.namespace, confirm=LONG):
+            assert len(there(lab)) == 2
+            if keep:
+                api.confirm(netns=lab.namespace)
+        assert there(lab) == []
+    cleaned(lab)
+
+
+@pytest.mark.parametrize("seconds", [LONG, None])
+def test_a_detach_that_fails_half_way(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    """The link is off, the rest failed: what was to be confirmed still is."""
+    WAYS["tcx"].attach(lab, "builtin:tc_globals")
+    before = there(lab)
+
+    def fails(_: object) -> None:
+        raise NetbpfError("took off too little")
+
+    monkeypatch.setattr(mechanism, "forget_pins", fails)
+    with pytest.raises(NetbpfError, match="took off too little"):
+        api.detach("v0", netns=lab.namespace, confirm=seconds)
+    monkeypatch.undo()
+    monkeypatch.setenv("NETBPF_STATE_DIR", str(lab.state))
+    assert there(lab) == []
+    if seconds:
+        api.confirm(undo=True, netns=lab.namespace)
+        assert there(lab) == before
     cleaned(lab)
 
 
