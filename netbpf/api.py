@@ -417,7 +417,10 @@ def rollback(
     netns: str | Namespace | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> Upgraded:
-    """Go back to a member's object before its last upgrade, by the rules of ``upgrade``; NotAttachedError without one."""
+    """Go back to a member's object before its last upgrade, by the rules of ``upgrade``.
+
+    Raises NotAttachedError where there was none.
+    """
     from netbpf.manager.upgrade import UpgradeRequest
     from netbpf.manager.upgrade import upgrade as run
 

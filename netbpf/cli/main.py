@@ -23,6 +23,8 @@ COMMANDS = {
     "detach": ("detach", "Take a program off its hook."),
     "confirm": ("confirm", "Keep a change that waits for its confirmation, or go back."),
     "chain": ("chain", "Show or change the programs that share a hook."),
+    "upgrade": ("upgrade", "Put a new object in the place of a running program."),
+    "rollback": ("upgrade", "Go back to the object before the last upgrade."),
     "status": ("status", "Show what runs on which hook, and who put it there."),
     "stats": ("stats", "Show counters, variables and maps of attached programs."),
     "get": ("variables", "Print variables or map entries of an attached program."),

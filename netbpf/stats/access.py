@@ -43,8 +43,11 @@ class Access:
     def find(self, path: Path) -> Found:
         """The one thing a path names; ObjectError with near names, UsageError naming the owners of several."""
         found = list(self._candidates(path))
-        if not found and len(path.steps) > 1 and not isinstance(path.steps[1], Index):
-            found = list(self._candidates(Path(path.steps[1:]), str(path.steps[0])))
+        if len(path.steps) > 1 and not isinstance(path.steps[1], Index):
+            # A member and its map may have one name; behind a map's stands the key in brackets.
+            owned = list(self._candidates(Path(path.steps[1:]), str(path.steps[0])))
+            if not any(one.variable for one in found):
+                found = owned or found
         if not found:
             names = sorted(self._names())
             raise ObjectError(

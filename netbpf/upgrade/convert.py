@@ -1,8 +1,8 @@
 """From one type to another: which parts of an old value go where in a new one, and what is in the way.
 
 Structs go by the names of their members, arrays by index. A number keeps its value where the new type is as wide or
-wider; what is narrower could lose it one day, so it is refused, even where today's value fits. Unions, addresses and
-text go as bytes.
+wider. A narrower one is refused in entries of maps, of which there may be many; in variables it is taken where the
+value fits, so that there is a way back from a wider one. Unions, addresses and text go as bytes.
 """
 
 from collections.abc import Iterable
@@ -42,16 +42,17 @@ class Conversion:
     pointers: list[Op] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     widened: list[str] = field(default_factory=list)
+    narrowed: list[str] = field(default_factory=list)
     grown: list[str] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
 
 
 class Converter:
-    """Compares the types of two objects."""
+    """Compares the types of two objects. With ``narrow`` numbers may go into narrower ones, if their values fit."""
 
-    def __init__(self, old: Btf, new: Btf) -> None:
-        self.old, self.new = old, new
+    def __init__(self, old: Btf, new: Btf, *, narrow: bool = False) -> None:
+        self.old, self.new, self.narrow = old, new, narrow
 
     def fields(self, old: Field, new: Field, name: str) -> Conversion:
         """Two variables, or members; places in ``ops`` count from where their sections or structs begin."""
@@ -155,6 +156,8 @@ class Converter:
         if problem := self._number_problem(old, new, a, b, was, label, one_big=one_big):
             found.problems.append(problem)
             return []
+        if b.width < a.width:
+            found.narrowed.append(f"{label}: {_called(old, old_field)} → {_called(new, new_field)}")
         if b.width > a.width:
             found.widened.append(f"{label}: {_called(old, old_field)} → {_called(new, new_field)}")
         counted = (
@@ -171,11 +174,10 @@ class Converter:
             )
         ]  # fmt: skip
 
-    @staticmethod
     def _number_problem(
-        old: Shape, new: Shape, a: "_Bits", b: "_Bits", was: str, label: str, *, one_big: bool
+        self, old: Shape, new: Shape, a: "_Bits", b: "_Bits", was: str, label: str, *, one_big: bool
     ) -> str | None:
-        if b.width < a.width:
+        if b.width < a.width and not self.narrow:
             return f"{was}: what is wider does not fit"
         if one_big and b.width != a.width:
             return f"{was}: one of them is in network byte order"
@@ -203,7 +205,7 @@ class Converter:
         inner.ops = self._value(old.element, new.element, f"{name}[]", inner)
         repeat = Repeat(old.count, old.element.size, new.element.size)
         found.pointers += [one.at(0, 0, repeat) for one in inner.pointers]
-        for part in ("problems", "widened", "grown", "added", "vanished"):
+        for part in ("problems", "widened", "narrowed", "grown", "added", "vanished"):
             getattr(found, part).extend(getattr(inner, part))
         return [one.at(0, 0, repeat) for one in inner.ops] if old.count else []
 

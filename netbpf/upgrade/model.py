@@ -32,6 +32,7 @@ class Change(StrEnum):
     KEPT = "kept"
     MOVED = "moved"
     WIDENED = "widened"
+    NARROWED = "narrowed"
     CONVERTED = "converted"
     NEW = "new"
     VANISHED = "vanished"

@@ -84,7 +84,9 @@ class SectionPlanner:
         self.found = Sections()
         self.details: dict[str, list[Detail]] = {}
         self.converter = (
-            Converter(old_spec.btf, new_spec.btf) if old_spec.btf and new_spec.btf else None
+            Converter(old_spec.btf, new_spec.btf, narrow=True)
+            if old_spec.btf and new_spec.btf
+            else None
         )
 
     def run(self) -> Sections:
@@ -266,6 +268,7 @@ class SectionPlanner:
             )
             say.append(Detail(Change.MOVED, text, new.name))
         say += [Detail(Change.WIDENED, text, new.name) for text in found.widened]
+        say += [Detail(Change.NARROWED, text, new.name) for text in found.narrowed]
         say += [Detail(Change.GROWN, text, new.name) for text in found.grown]
         say += [Detail(Change.NEW, f"{escape(one)} is new", one) for one in found.added]
         say += [

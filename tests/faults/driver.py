@@ -230,7 +230,7 @@ def main(_: Sequence[str]) -> None:
     import pyroute2.netlink.rtnl.tcmsg  # noqa: F401 - imported for the children
 
     # The first use of everything, so that children import nothing.
-    from netbpf.manager import attach, chain, detach, rebuild  # noqa: F401
+    from netbpf.manager import attach, chain, detach, rebuild, upgrade  # noqa: F401
     from netbpf.net import interfaces  # noqa: F401
 
     for line in sys.stdin:

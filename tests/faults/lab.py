@@ -12,11 +12,9 @@ from typing import IO, Any, cast
 
 from netbpf import Attachment, Namespace, api, layout
 from netbpf._sys import bpf
-from netbpf._sys.bpf import fd_by_id
 from netbpf._sys.fd import Fd
 from netbpf.bpf import pin
 from netbpf.constants import ProgType
-from netbpf.errors import KernelError
 from netbpf.net.filters import qdiscs
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
@@ -192,12 +190,10 @@ class Lab:
 
 
 def exists(kind: str, number: int) -> bool:
-    """Whether the kernel has a PROG, MAP or LINK of that id."""
-    try:
-        fd_by_id(kind, number).close()
-    except KernelError:
-        return False
-    return True
+    """Whether the kernel has a PROG, MAP or LINK of that id. Asked without opening it, which would keep it alive:
+    closing a prog array that nobody else has open lets the kernel empty it, and hold it until that is done.
+    """
+    return bpf.next_id(kind, number - 1) == number
 
 
 def foreign_program(kind: ProgType, verdict: int) -> Fd:

@@ -125,6 +125,76 @@ def test_killed_at_each_step(lab: Lab, way: Way, change: Change) -> None:
     assert ends == {change.before, change.after}
 
 
+def _runs(lab: Lab, way: Way, name: str) -> str:
+    """The program that a member runs."""
+    one = hook(lab, way)
+    assert one is not None
+    return next(each.program for each in one.members if each.name == name)
+
+
+@pytest.mark.parametrize("others", [(), ("count",)], ids=["alone", "chain"])
+@each_way
+def test_an_upgrade_killed_at_each_step(lab: Lab, way: Way, others: Names) -> None:
+    """The old program or the new one, and a way back from the new one."""
+    old, new = (way.source(name).removeprefix("builtin:") for name in ("globals", "drop"))
+    ends = set()
+    for at in range(LIMIT):
+        start(lab, way, "globals", *others)
+        answer = lab.ask(
+            "upgrade", "v0", way.source("drop"), "globals", hooks=[way.hook],
+            fault=Fault(kind="kill", at=at),
+        )  # fmt: skip
+        assert names(lab, way) == ("globals", *others)
+        seen = _runs(lab, way, "globals")
+        ends.add(seen)
+        if not answer["hit"]:
+            assert answer["error"] is None, answer
+            assert seen == new
+        if seen == new and at % 2:
+            back = lab.ask("rollback", "v0", "globals", hooks=[way.hook])
+            assert back["error"] is None, back
+            assert _runs(lab, way, "globals") == old
+            lab.assert_consistent()
+        api.detach("v0", everything=True, netns=lab.namespace)
+        lab.assert_nothing_left(answer)
+        if not answer["hit"]:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert ends == {old, new}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("kernel", errno.ENOMEM), ("disk", errno.ENOSPC), ("lost", 0)],
+)
+def test_an_upgrade_failing_at_each_step(lab: Lab, kind: str, number: int) -> None:
+    """The old program and what it has gathered, or the new one with it."""
+    way = WAYS["xdp"]
+    failed = 0
+    for at in range(LIMIT):
+        start(lab, way, "globals", "count")
+        api.set_values("v0", {"min_bytes": 77}, netns=lab.namespace)
+        answer = lab.ask(
+            "upgrade", "v0", way.source("drop"), "globals", hooks=[way.hook],
+            fault=Fault(kind=kind, at=at, errno=number),
+        )  # fmt: skip
+        assert "Traceback" not in str(answer["error"]), answer["message"]
+        if answer["error"]:
+            failed += 1
+            assert _runs(lab, way, "globals") == "xdp_globals", answer
+            assert api.get("v0", "min_bytes", netns=lab.namespace) == 77
+        else:
+            assert _runs(lab, way, "globals") == "xdp_drop"
+        api.detach("v0", everything=True, netns=lab.namespace)
+        lab.assert_nothing_left(answer)
+        if not answer["hit"]:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert failed
+
+
 @pytest.mark.parametrize(
     ("kind", "number"),
     [("kernel", errno.ENOMEM), ("disk", errno.ENOSPC), ("lost", 0), ("signal", 0)],
