@@ -15,7 +15,7 @@ from netbpf.text import escape
 from netbpf.upgrade.adder import Adder, Edit, on_cpu
 from netbpf.upgrade.batches import Block, batches, write
 from netbpf.upgrade.changes import Difference, differences
-from netbpf.upgrade.merge import Gain, Times, gains, told
+from netbpf.upgrade.merge import Gain, Gains, Times, add_gains, told
 from netbpf.upgrade.model import Merged
 from netbpf.upgrade.reading import BPF_F_LOCK, lock_offset, read
 from netbpf.upgrade.steps import EntriesStep
@@ -160,8 +160,10 @@ class EntriesMove:
             old, new = self.old.stride, self.new.stride
             before, after = (data[cpu * old : (cpu + 1) * old] for data in (before, after))
             now = now[cpu * new : (cpu + 1) * new]
-        made = gains(self.step.ops, before, after, now, times)
-        merged.conflicts += made.conflicts
+        made = Gains()
+        add_gains(made, self.step.ops, before, after, now, times)
+        merged.gains.conflicts += made.conflicts
+        merged.gains.outgrown += made.outgrown
         if made.found:
             adder = self._adder(made.found)
             adder.run(one.key, [gain.operand for gain in made.found], cpu, far=far)
@@ -183,10 +185,10 @@ class _Result:
     def __init__(self, name: str) -> None:
         self.name = name
         self.values = self.inserted = self.removed = self.lost = 0
-        self.conflicts: list[str] = []
+        self.gains = Gains()
 
     def told(self) -> Merged:
-        notes = told(self.conflicts, f"map {escape(self.name)}")
+        notes = told(f"map {escape(self.name)}", self.gains)
         if self.lost:
             notes += (
                 f"map {escape(self.name)} is full: {self.lost} entries made meanwhile are lost",

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from netbpf.bpf.btf.values import Buffer
+from netbpf.text import escape
 from netbpf.upgrade.adder import Edit, How, operand
 from netbpf.upgrade.ops import Meaning, Op, Place
 
 _SHOWN = 3
+_PIECE = 1024  # bytes
 
 
 class Times(NamedTuple):
@@ -50,10 +52,11 @@ class Gain(NamedTuple):
 
 @dataclass(slots=True)
 class Gains:
-    """The changes to one value, and the parts that both programs wrote."""
+    """The changes to one value, the parts that both programs wrote, and those that do not fit any more."""
 
     found: list[Gain] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
+    outgrown: list[str] = field(default_factory=list)
 
 
 def gains(ops: Sequence[Op], before: Buffer, after: Buffer, now: Buffer, times: Times) -> Gains:
@@ -65,7 +68,6 @@ def gains(ops: Sequence[Op], before: Buffer, after: Buffer, now: Buffer, times: 
                 _number(one, place, before, after, now, times, made)
             else:
                 _bytes(one, place, before, after, now, made)
-    return made
 
 
 def _number(
@@ -73,6 +75,9 @@ def _number(
 ) -> None:
     was, left = one.read_old(before, place.old), one.read_old(after, place.old)
     there = one.read_new(now, place.new)
+    if one.new_width < one.old_width and not one.fits(left):
+        made.outgrown.append(one.called(place.indexes))
+        return
     if one.meaning is not Meaning.COUNT:
         if there != was:
             made.conflicts.append(one.called(place.indexes))
@@ -118,18 +123,29 @@ def _bytes(one: Op, place: Place, before: Buffer, after: Buffer, now: Buffer, ma
     if bytes(now[place.new : place.new + one.old_size]) != was:
         made.conflicts.append(one.called(place.indexes))
         return
-    edit = Edit(How.SWAP, place.new, one.old_size)
-    made.found.append(Gain(edit, operand(edit, left, was)))
+    # Long text goes in pieces: a program's jumps and offsets have 16 bits.
+    for at in range(0, one.old_size, _PIECE):
+        size = min(_PIECE, one.old_size - at)
+        edit = Edit(How.SWAP, place.new + at, size)
+        made.found.append(Gain(edit, operand(edit, left[at : at + size], was[at : at + size])))
 
 
-def told(conflicts: Sequence[str], section: str) -> tuple[str, ...]:
-    """What to say of parts that both programs wrote."""
-    if not conflicts:
-        return ()
-    names = list(dict.fromkeys(conflicts))
-    shown = ", ".join(names[:_SHOWN]) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+def told(name: str, made: Gains) -> tuple[str, ...]:
+    """What to say of parts of a map, or section, that could not be merged."""
+    return tuple(
+        f"{name}: {_listed(names)} {why}"
+        for names, why in (
+            (
+                made.conflicts,
+                "changed in both programs at the same time; what the new one wrote stays",
+            ),
+            (made.outgrown, "has outgrown the new type meanwhile; what was copied stays"),
+        )
+        if names
     )
-    return (
-        f"{section}: both programs wrote {shown} at the same time; what the new one wrote stays",
-    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    each = list(dict.fromkeys(names))
+    more = f" and {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
+    return ", ".join(escape(one) for one in each[:_SHOWN]) + more

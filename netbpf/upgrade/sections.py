@@ -5,7 +5,7 @@ from netbpf.bpf.map import Map
 from netbpf.errors import ObjectError
 from netbpf.text import escape
 from netbpf.upgrade.adder import MAX_EDITS, Adder
-from netbpf.upgrade.merge import Gain, Times, gains, told
+from netbpf.upgrade.merge import Gains, Times, add_gains, told
 from netbpf.upgrade.model import Merged
 from netbpf.upgrade.ops import Op
 from netbpf.upgrade.reading import BPF_F_LOCK, lock_offset, read_section
@@ -37,20 +37,16 @@ class SectionMove:
 
     def merge(self, times: Times) -> Merged:
         """What the old variables have gained since."""
-        found: list[Gain] = []
-        conflicts: list[str] = []
+        made = Gains()
         now = read_section(self.new, self._flags)
         for source in self.step.sources:
-            after = read_section(source.live, source.flags)
-            if after != self._before[source.name]:
-                made = gains(source.ops, self._before[source.name], after, now, times)
-                found += made.found
-                conflicts += made.conflicts
-        for start in range(0, len(found), MAX_EDITS):
-            part = found[start : start + MAX_EDITS]
+            before, after = self._before[source.name], read_section(source.live, source.flags)
+            add_gains(made, source.ops, before, after, now, times)
+        for start in range(0, len(made.found), MAX_EDITS):
+            part = made.found[start : start + MAX_EDITS]
             with Adder(self.new, [one.edit for one in part], self._lock) as adder:
                 adder.run(_KEY, [one.operand for one in part])
-        return Merged(self.step.name, len(found), notes=told(conflicts, escape(self.step.name)))
+        return Merged(self.step.name, len(made.found), notes=told(escape(self.step.name), made))
 
 
 def _check_range(one: Op, before: bytes) -> None:
