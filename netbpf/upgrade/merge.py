@@ -59,9 +59,10 @@ class Gains:
     outgrown: list[str] = field(default_factory=list)
 
 
-def gains(ops: Sequence[Op], before: Buffer, after: Buffer, now: Buffer, times: Times) -> Gains:
-    """What to change in a new value that is ``now``, where the old one went from ``before`` to ``after``."""
-    made = Gains()
+def add_gains(
+    made: Gains, ops: Sequence[Op], before: Buffer, after: Buffer, now: Buffer, times: Times
+) -> None:
+    """Add to ``made`` what to change in a value that is ``now``, where the old one went ``before`` to ``after``."""
     for one in ops:
         for place in one.changed(before, after):
             if one.number:

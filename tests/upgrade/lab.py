@@ -69,19 +69,20 @@ class Lab:
         new: str | ObjectSpec,
         *,
         name: str | None = None,
-        **options: Iterable[str],
+        reset: Iterable[str] = (),
+        shared: Iterable[str] = (),
     ) -> Plan:
         """A plan for a new object."""
         spec = new if isinstance(new, ObjectSpec) else self.data(new)
         uses = link(spec, spec.select(old.hook, name).function).map_names
         fresh = ObjectSpec(old.loaded.spec.data, "made.o")
-        return plan(old.loaded.maps, fresh, spec, uses, **options)  # type: ignore[arg-type]
+        return plan(old.loaded.maps, fresh, spec, uses, reset=list(reset), shared=list(shared))
 
     def upgraded(
-        self, old: "Running", new: str | ObjectSpec, **options: Iterable[str]
+        self, old: "Running", new: str | ObjectSpec, *, reset: Iterable[str] = ()
     ) -> "Upgrade":
         """An upgrade up to the copy: both programs can run, and ``finish`` merges."""
-        return Upgrade(self, old, self.plan(old, new, **options))
+        return Upgrade(self, old, self.plan(old, new, reset=reset))
 
     def __enter__(self) -> Self:
         return self
