@@ -47,7 +47,7 @@ class Changes:
         at = place.interface, place.hook
         self._guard.before(self.session, at, None, new.prog_id, None, undo)
         self.record(place.interface, place.hook, (new,), undo)
-        mappinned.hold(_at(place.interface, place.hook), new, None, undo)
+        self._hold(new, None)
         mechanism.put(self.session, place, built.program, undo)
         return self._attachment(
             Occupant(place.interface, place.hook, place.mode, new.prog_id), built, new
@@ -61,7 +61,7 @@ class Changes:
         now = self._only(occupant, current)
         self._guard.before(self.session, at, occupant, new.prog_id, now, undo)
         self.record(occupant.interface, occupant.hook, (current, new), undo)
-        mappinned.hold(_at(occupant.interface, occupant.hook), new, current, undo)
+        self._hold(new, current)
         undo.callback(self._swap_back, occupant, before, built.program)
         mechanism.swap(self.session, occupant, built.program)
         return self._attachment(replace(occupant, prog_id=new.prog_id), built, new)
@@ -83,6 +83,13 @@ class Changes:
             )
         if known:
             records.remove(known)
+
+    def _hold(self, new: Generation, current: Generation | None) -> None:
+        """Pin the maps that a generation needs; in the end go those that no record needs, whichever way it went."""
+        old = current.pinned if current else ()
+        if new.pinned or old:
+            self._held.callback(mappinned.release, (*new.pinned, *old))
+            mappinned.hold(new, current)
 
     # --- records ---
 
@@ -124,15 +131,8 @@ class Changes:
         record = records.read(occupant.interface.netns, occupant.interface.index, occupant.hook)
         settled = record.generation(ours) if record else None
         if record and settled and len(record.generations) > 1:
-            over = [number for one in record.generations for number in one.pinned]
-            place = _at(occupant.interface, occupant.hook)
-            mappinned.release(set(over) - set(settled.pinned), place, keep=ours)
             records.write(record.only(settled))
         return replace(made, occupant=seen[0])
-
-
-def _at(interface: Interface, hook: Hook) -> mappinned.Place:
-    return mappinned.Place(interface.netns, interface.index, hook)
 
 
 def generation(built: Built, mode: Mode, current: Generation | None) -> Generation:

@@ -15,6 +15,7 @@ from netbpf.errors import (
 )
 from netbpf.manager import gone, mechanism, pending
 from netbpf.manager.guard import UNGUARDED, Guard, guarded
+from netbpf.manager.mappinned import release
 from netbpf.manager.repair import repair
 from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import Undo, uninterrupted
@@ -237,12 +238,8 @@ class _Detaching:
                     hint="something attaches it again, or it is attached twice: netbpf status",
                 )
         if found:
-            from netbpf.manager.mappinned import Place, release
-
-            old = found[0]
-            pinned = [number for each in old.generations for number in each.pinned]
-            release(pinned, Place(old.netns, old.ifindex, old.hook))
-            records.remove(old)
+            records.remove(found[0])
+            release(number for each in found[0].generations for number in each.pinned)
         names = [each.name for each in one.members] if one.is_chain else [one.program.name]
         return Detached(occupant.interface.name, occupant.hook, ", ".join(names), one.program.id)
 

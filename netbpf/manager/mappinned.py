@@ -3,12 +3,13 @@
 The kernel empties a prog array, and stops the timers in a map, once no process has the map open and no pin holds it
 (kernel/bpf/syscall.c, bpf_map_put_uref), though the program that uses it runs on. So netbpf pins such maps, as
 ``netbpf/maps/ID`` in a bpffs. A record says of each generation which maps it needs (``Generation.pinned``); it is
-written before the pins are made and goes after them, so a pin of which no record tells is one of a lost record.
+written before the pins are made, so a pin of which no record tells is one of a lost record, or of a command that was
+killed in its last step.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from netbpf import layout
 from netbpf._sys.grace import grace_period
@@ -18,9 +19,8 @@ from netbpf.bpf.ids import program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.program import Program
-from netbpf.constants import Hook, MapType
+from netbpf.constants import MapType
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError
-from netbpf.manager.undo import Undo
 from netbpf.net.netns import all_namespaces
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
@@ -29,14 +29,6 @@ from netbpf.state.records import Generation, Record
 
 # Structs that user space has to hold the map for (kernel/bpf/helpers.c, __bpf_async_init answers EPERM without).
 _TIMED = frozenset({"bpf_timer", "bpf_wq"})
-
-
-class Place(NamedTuple):
-    """A hook, as records are named."""
-
-    netns: int
-    ifindex: int
-    hook: Hook
 
 
 # --- which maps ---
@@ -106,50 +98,34 @@ def chosen(needed: Iterable[int], current: Generation | None) -> tuple[int, ...]
     return tuple(one for one in wanted if one in held)
 
 
-def hold(place: Place, generation: Generation, current: Generation | None, undo: Undo) -> None:
-    """Pin what a generation needs and nothing holds yet; undone with the rest. Its record is written already."""
+def hold(generation: Generation, current: Generation | None) -> None:
+    """Pin what a generation needs and nothing holds yet. Its record is written already, and has it ``release``-d."""
     held = set(pinned()) | set(current.pinned if current else ()) if generation.pinned else set()
     missing = [one for one in generation.pinned if one not in held]
     if not missing:
         return
     where = directory()
     assert where is not None
-    undo.callback(release, missing, place, forget=generation.prog_id)
     for number in missing:
         with Map.by_id(number) as one:
             pin.pin(where / str(number), one.fd.fileno())
 
 
-def release(
-    numbers: Iterable[int],
-    place: Place,
-    *,
-    keep: int | None = None,
-    forget: int | None = None,
-) -> None:
-    """Remove pins, but for maps that another generation needs.
-
-    Of the records of ``place`` only the program ``keep`` counts any more; or, with ``forget``, all but that one.
-    """
+def release(numbers: Iterable[int]) -> None:
+    """Remove those pins that no record needs. What cannot be removed is left to ``sweep``."""
     wanted = set(numbers)
     if not wanted:
         return
-
-    def over(record: Record, one: Generation) -> bool:
-        if (record.netns, record.ifindex, record.hook) != place:
-            return False
-        return one.prog_id == forget if forget is not None else one.prog_id != keep
-
-    wanted -= _needed(over)
-    _remove(path for number, paths in pinned().items() if number in wanted for path in paths)
+    with suppress(NetbpfError):
+        wanted -= _needed()
+        _remove(path for number, paths in pinned().items() if number in wanted for path in paths)
 
 
-def _needed(over: Callable[[Record, Generation], bool]) -> set[int]:
+def _needed() -> set[int]:
     needed = {
         number
         for record in records.read_all()
         for one in record.generations
-        if not over(record, one)
         for number in one.pinned
     }
     return needed | _waiting()
