@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from netns_fixtures import fields, sockets
+from netns_fixtures import sockets
+from netns_fixtures.arrivals import PATIENCE, Arrivals
 from netns_fixtures.errors import ExpectationError, TrafficError
 from netns_fixtures.frames import (
     ETH_P_LOCAL_EXPERIMENTAL,
@@ -22,8 +23,6 @@ from netns_fixtures.frames import (
 if TYPE_CHECKING:
     from netns_fixtures.topology import End
 
-# Seconds. A packet on a veth is there when send() returns; this is for a machine that is very busy.
-PATIENCE: Final = 2.0
 # Room for some 80,000 small packets: the kernel charges each 768 bytes.
 BUFFER: Final = 64 << 20
 # What a stack capture listens to (include/uapi/linux/if_ether.h): 802.3 and 802.2, IPv4, ARP, IPv6, VLAN tags below
@@ -43,7 +42,7 @@ def sentinel_frame(source: str, target: str) -> bytes:
     return (header + _SENTINEL + f"{os.getpid()}.{next(_numbers)}".encode()).ljust(60, b"\0")
 
 
-class Capture:
+class Capture(Arrivals):
     """The packets that come in on ``end`` from its making on. Made by ``End.capture``.
 
     ``point`` says where they are taken:
@@ -65,6 +64,7 @@ class Capture:
         strict: bool = True,
         buffer: int = BUFFER,
     ) -> None:
+        super().__init__(end.ifname, end.other.mac, end.mac)
         self.end = end
         self.point = point
         self.strict = strict
@@ -74,19 +74,13 @@ class Capture:
         )
         self._tap, self._stack = made[0], made[1:]
         end.adopt(made)
-        self._arrived: list[bytes] = []
+        end.evidence.watch(self)
         self._waiting_for: bytes | None = None
         self._sentinel_seen = False
         self._seen = self._lost = 0
         self.closed = False
 
     # --- reading ---
-
-    def packets(self) -> list[bytes]:
-        """Take all frames that have arrived and nobody took yet, without waiting."""
-        self._drain()
-        taken, self._arrived = self._arrived, []
-        return taken
 
     def _drain(self) -> None:
         if self.closed:
@@ -96,10 +90,15 @@ class Capture:
         if self._stack:
             self._check_types(tap)
             self._sentinel_seen |= self._waiting_for in tap
-            self._arrived += self._without_sentinels(f for sock in self._stack for f in _read(sock))
-        else:
-            self._arrived += self._without_sentinels(tap)
+            tap = [frame for sock in self._stack for frame in _read(sock)]
+        came = list(self._without_sentinels(tap))
+        self._arrived += came
+        self.end.evidence.seen(came, self.end.ifname)
         self._check_drops()
+
+    def look(self) -> None:
+        """Read what has arrived; nobody takes it."""
+        self._drain()
 
     def _without_sentinels(self, frames: Iterable[bytes]) -> Iterator[bytes]:
         for frame in frames:
@@ -143,46 +142,11 @@ class Capture:
                 return False
             select.select([self._tap, *self._stack], [], [], left)
 
+    def await_packets(self, number: int) -> None:
+        """Wait until so many packets have arrived, or patience is at its end; whoever takes them says what is wrong."""
+        self._wait(lambda: len(self._arrived) >= number, PATIENCE)
+
     # --- expecting ---
-
-    def expect(
-        self, *packets: Packets, ignore: Iterable[str] = (), within: float = PATIENCE
-    ) -> list[bytes]:
-        """Each of ``packets`` has arrived, or does within so many seconds; they are taken and returned.
-
-        MACs that were not given are those of the wire: from the other end to this one. ``ignore`` names fields that
-        may differ (``["IP.ttl", "IP.chksum"]``). The order does not matter. Raises ExpectationError with a
-        comparison by field and by byte to the most similar packet that did arrive.
-        """
-        __tracebackhide__ = True
-        wanted = [fields.Comparison(self._seen_here(f), ignore) for f in self._frames(packets)]
-        if not wanted:
-            raise TrafficError(
-                "expect() without a packet expects nothing; did you mean expect_none()?"
-            )
-        taken = []
-        for (
-            comparison
-        ) in wanted:  # a comprehension would be a frame of its own in pytest's traceback
-            taken.append(self._take(comparison, within))  # noqa: PERF401
-        return taken
-
-    def _take(self, comparison: fields.Comparison, within: float) -> bytes:
-        __tracebackhide__ = True
-        compared, found = 0, -1
-
-        def arrived() -> bool:
-            nonlocal compared, found
-            for index in range(compared, len(self._arrived)):
-                if comparison.matches(self._arrived[index]):
-                    found = index
-                    return True
-            compared = len(self._arrived)
-            return False
-
-        if not self._wait(arrived, within):
-            raise ExpectationError(self._missing(comparison, within))
-        return self._arrived.pop(found)
 
     def expect_none(
         self,
@@ -205,17 +169,7 @@ class Capture:
         """
         __tracebackhide__ = True
         self.settle(sentinel=sentinel, sender=sender, until=until)
-        unwanted = [fields.Comparison(self._seen_here(f), ignore) for f in self._frames(packets)]
-        found = [
-            frame
-            for frame in self._arrived
-            if not unwanted or any(comparison.matches(frame) for comparison in unwanted)
-        ]
-        if found:
-            what = "that must not" if unwanted else "where nothing was expected"
-            raise ExpectationError(
-                f"{_count(len(found))} arrived at {self.end.ifname} {what}:\n{fields.listing(found)}"
-            )
+        self._reject(packets, ignore)
 
     def settle(
         self,
@@ -256,27 +210,11 @@ class Capture:
             select.select([self._tap], [], [], 0.001)
         return True
 
-    def _frames(self, packets: tuple[Packets, ...]) -> list[bytes]:
-        return to_frames(packets, self.end.other.mac, self.end.mac)
-
     def _seen_here(self, frame: bytes) -> bytes:
         tagged = int.from_bytes(frame[12:14]) in (0x8100, 0x88A8)
         return frame[:12] + frame[16:] if self._stack and tagged else frame
 
     # --- reporting ---
-
-    def _missing(self, comparison: fields.Comparison, within: float) -> str:
-        wanted = f"expected at {self.end.ifname}: {fields.summary(comparison.expected)}"
-        if not self._arrived:
-            return f"{wanted}\nno packet arrived within {within:g} s\n{self._state()}"
-        closest = min(
-            range(len(self._arrived)), key=lambda i: comparison.distance(self._arrived[i])
-        )
-        return (
-            f"{wanted}\nit did not arrive within {within:g} s, but {_count(len(self._arrived))} did:\n"
-            f"{fields.listing(self._arrived)}\n\nthe most similar, #{closest + 1}, differs in:\n\n"
-            f"{comparison.report(self._arrived[closest])}"
-        )
 
     def _state(self) -> str:
         """The driver's counters of both ends that are not zero: where packets may have gone."""
@@ -292,16 +230,6 @@ class Capture:
         return "\n".join(lines)
 
     # --- the end ---
-
-    def check_taken(self) -> None:
-        """Fail if a packet has arrived that nobody took. Does not wait."""
-        __tracebackhide__ = True
-        self._drain()
-        if self._arrived:
-            raise ExpectationError(
-                f"{_count(len(self._arrived))} arrived at {self.end.ifname} that no expect() took:\n"
-                f"{fields.listing(self._arrived)}"
-            )
 
     def close(self) -> None:
         """Stop capturing. Its sockets are closed together with the wire's, since each takes the kernel 12 ms."""
@@ -331,7 +259,3 @@ class Capture:
 def _read(sock: socket.socket) -> Iterator[bytes]:
     while (frame := sockets.receive(sock)) is not None:
         yield frame
-
-
-def _count(number: int) -> str:
-    return "1 packet" if number == 1 else f"{number} packets"

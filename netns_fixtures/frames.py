@@ -5,7 +5,7 @@ scapy is never imported here: only a program that has imported it can hold one o
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from netns_fixtures.errors import TrafficError
@@ -50,6 +50,24 @@ def _frames(packets: Any, source: str, target: str) -> Iterator[bytes]:
         raise TrafficError(
             f"{packets!r} is no packet: give a scapy packet, bytes, or a list of those"
         )
+
+
+def mutated(frame: bytes, changes: Mapping[str, object] | None) -> bytes:
+    """The frame with these fields set, and the checksums and lengths that follow; see netbpf.packets.mutate.
+
+    Raises TrafficError for what cannot be.
+    """
+    if not changes:
+        return frame
+    from netbpf.errors import NetbpfError
+    from netbpf.packets.mutate import mutate
+
+    try:
+        return mutate(frame, changes)
+    except NetbpfError as error:
+        raise TrafficError(
+            f"mutate=: {error.message}" + (f"; {error.hint}" if error.hint else "")
+        ) from None
 
 
 def is_scapy(packet: object) -> bool:

@@ -6,7 +6,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class AttachKind:
-    """A hook and how the program gets onto it. ``hook`` and ``mode`` are netbpf's words (Hook, Mode)."""
+    """A hook and how the program gets onto it. ``hook`` and ``mode`` are netbpf's words (Hook, Mode).
+
+    The mode "testrun" is on no interface: the kernel runs the program on packets that are given to it.
+    """
 
     id: str
     hook: str
@@ -16,6 +19,11 @@ class AttachKind:
     def family(self) -> str:
         """``"xdp"`` or ``"tc"``: which type of program it takes."""
         return self.hook.partition("/")[0]
+
+    @property
+    def on_wire(self) -> bool:
+        """Whether the program sits on a hook of an interface, not in TEST_RUN."""
+        return self.mode != "testrun"
 
     @property
     def egress(self) -> bool:
@@ -32,17 +40,19 @@ TC_CLSACT: Final = AttachKind("tc-clsact", "tc/ingress", "clsact")
 TC_TCX: Final = AttachKind("tc-tcx", "tc/ingress", "tcx")
 TC_CLSACT_EGRESS: Final = AttachKind("tc-clsact-egress", "tc/egress", "clsact")
 TC_TCX_EGRESS: Final = AttachKind("tc-tcx-egress", "tc/egress", "tcx")
+XDP_TESTRUN: Final = AttachKind("xdp-testrun", "xdp", "testrun")
+TC_TESTRUN: Final = AttachKind("tc-testrun", "tc/ingress", "testrun")
 
-KINDS: Final = {
-    kind.id: kind
-    for kind in (XDP_NATIVE, XDP_SKB, TC_CLSACT, TC_TCX, TC_CLSACT_EGRESS, TC_TCX_EGRESS)
-}
+_ON_WIRES: Final = (XDP_NATIVE, XDP_SKB, TC_CLSACT, TC_TCX, TC_CLSACT_EGRESS, TC_TCX_EGRESS)
+KINDS: Final = {kind.id: kind for kind in (*_ON_WIRES, XDP_TESTRUN, TC_TESTRUN)}
 GROUPS: Final = {
     "xdp": (XDP_NATIVE, XDP_SKB),
     "tc": (TC_CLSACT, TC_TCX),
     "tc-egress": (TC_CLSACT_EGRESS, TC_TCX_EGRESS),
     "ingress": (XDP_NATIVE, XDP_SKB, TC_CLSACT, TC_TCX),
-    "all": tuple(KINDS.values()),
+    "all": _ON_WIRES,
+    "testrun": (XDP_TESTRUN, TC_TESTRUN),
+    "everywhere": tuple(KINDS.values()),
 }
 
 

@@ -1,11 +1,13 @@
 """The pytest plugin: options, markers and fixtures. Imports nothing but pytest and the standard library.
 
-Fixtures, each made from those to its left; all live for one test::
+Fixtures, each made from those to its left; all but session_bench live for one test::
 
     topology ─┬─ netns        a function that makes namespaces
               ├─ veth         a function that makes wires
               ├─ wire         one wire: wire.dut and wire.peer
-              └─ attach_kind ── rig     a wire, a hook, and what gets through it
+              └─ attach_kind ── rig     a hook or TEST_RUN, and what gets through it
+    bench                     a function that loads programs to run them in TEST_RUN
+    session_bench             the same, for all tests together
     changes                   strict counter checks
     leak_check                fails the test for what it leaves behind
 
@@ -14,16 +16,19 @@ nothing.
 """
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from netns_fixtures.kinds import KINDS, AttachKind, chosen
+from netns_fixtures.kinds import GROUPS, KINDS, AttachKind, chosen
 
 if TYPE_CHECKING:
     from netbpf.net.netns import Namespace
+    from netns_fixtures.bench import BenchProgram
     from netns_fixtures.counters import Changes
+    from netns_fixtures.evidence import Evidence
     from netns_fixtures.residue import Snapshot
     from netns_fixtures.rig import Rig
     from netns_fixtures.topology import Topology, Wire
@@ -32,6 +37,8 @@ _LEAK_CHECKS: Final = ("off", "session", "test")
 _BASELINE: "pytest.StashKey[Snapshot]" = pytest.StashKey()
 _LEAKS: "pytest.StashKey[list[str]]" = pytest.StashKey()
 _OUTCOME: "pytest.StashKey[bool]" = pytest.StashKey()
+_EVIDENCE: "pytest.StashKey[Evidence]" = pytest.StashKey()
+_RIGS: "pytest.StashKey[list[Rig]]" = pytest.StashKey()
 
 
 # --- configuration -----------------------------------------------------------------------------
@@ -44,7 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--attach-kinds",
         metavar="KIND,...",
         help="run tests with a rig or attach_kind only for these: "
-        f"{', '.join(KINDS)}; or groups: xdp, tc, tc-egress, ingress, all",
+        f"{', '.join(KINDS)}; or groups: {', '.join(GROUPS)}",
+    )
+    group.addoption(
+        "--netns-keep",
+        metavar="DIR",
+        help="where packets and verifier logs of failing tests are kept [default: pytest's temporary directory]",
     )
     parser.addini(
         "netns_leak_check",
@@ -59,8 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and check the settings."""
     config.addinivalue_line(
         "markers",
-        "attach_kinds(*kinds): run the test once for each of these kinds or groups of kinds (xdp-native, xdp-skb, "
-        "tc-clsact, tc-tcx, tc-clsact-egress, tc-tcx-egress; xdp, tc, tc-egress, ingress, all); ingress by default",
+        f"attach_kinds(*kinds): run the test once for each of these kinds or groups of kinds ({', '.join(KINDS)}; "
+        f"{', '.join(GROUPS)}); ingress by default",
     )
     config.addinivalue_line(
         "markers",
@@ -131,11 +143,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
-def topology() -> Iterator["Topology"]:
+def _netns_evidence(request: pytest.FixtureRequest) -> "Evidence":
+    """What the test sends and sees, shown if it fails."""
+    from netns_fixtures.evidence import Evidence
+
+    made = Evidence()
+    request.node.stash[_EVIDENCE] = made
+    return made
+
+
+@pytest.fixture
+def topology(_netns_evidence: "Evidence") -> Iterator["Topology"]:
     """Makes the namespaces and wires of this test, and takes them away after it."""
     from netns_fixtures.topology import Topology
 
-    with Topology() as made:
+    with Topology(_netns_evidence) as made:
         yield made
 
 
@@ -165,13 +187,41 @@ def attach_kind(request: pytest.FixtureRequest) -> AttachKind:
 
 
 @pytest.fixture
-def rig(topology: "Topology", attach_kind: AttachKind) -> Iterator["Rig"]:
+def rig(
+    request: pytest.FixtureRequest, topology: "Topology", attach_kind: AttachKind
+) -> Iterator["Rig"]:
     """A test bench for one program and each kind of attachment: attach, send, expect. See ``Rig``."""
-    from netns_fixtures.rig import Rig
+    from netns_fixtures.bench_rig import make_rig
 
-    made = Rig(topology.wire(), attach_kind)
+    made = make_rig(attach_kind, topology)
+    request.node.stash.setdefault(_RIGS, []).append(made)
     yield made
     made.close()
+
+
+@pytest.fixture
+def bench(_netns_evidence: "Evidence") -> Iterator["Callable[..., BenchProgram]"]:
+    """A function that loads a program to be run in TEST_RUN: ``bench("filter.bpf.c", variables={"port": 53})``.
+
+    See ``BenchMaker.__call__`` for its arguments, and ``BenchProgram`` for what it returns. The program is as if just
+    loaded; for one that takes the verifier long, the kernel's copy is kept from test to test where that can be done.
+    """
+    from netns_fixtures.maker import PooledMaker
+
+    with PooledMaker(_netns_evidence) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def session_bench() -> Iterator["Callable[..., BenchProgram]"]:
+    """The same for all tests together: programs stay loaded, with whatever their maps hold, until the end.
+
+    For programs that take long to load, and for tests with Hypothesis, which runs one test with many examples.
+    """
+    from netns_fixtures.maker import SessionMaker
+
+    with SessionMaker() as made:
+        yield made
 
 
 @pytest.fixture
@@ -185,9 +235,9 @@ def changes() -> "type[Changes]":
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Packets that a rig's test left untaken fail the test itself, not its clean-up."""
+    __tracebackhide__ = True
     result = yield
-    made = pyfuncitem.funcargs.get("rig")
-    if made is not None and hasattr(made, "verify"):
+    for made in pyfuncitem.stash.get(_RIGS, []):
         made.verify()
     return result
 
@@ -226,10 +276,17 @@ def _netns_leak_check(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember whether the test itself passed."""
+    """Remember whether the test itself passed; show what it sent and saw if it did not."""
     report = yield
     if call.when == "call":
         item.stash[_OUTCOME] = report.passed
+    if report.failed and call.excinfo is not None and call.when != "teardown":
+        evidence = item.stash.get(_EVIDENCE, None)
+        if evidence is not None:
+            from netns_fixtures.report import shown
+
+            text = shown(item, evidence, call.excinfo.value)
+            report.sections.append(("netns_fixtures", text))
     return report
 
 
@@ -246,7 +303,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Compare with what is there after the last test."""
+    """Let go of programs kept from test to test, and compare with what is there after the last one."""
+    if pool := sys.modules.get("netns_fixtures.pool"):
+        pool.POOL.close()
     before = session.config.stash.get(_BASELINE, None)
     if before is None:
         return

@@ -44,7 +44,7 @@ def missing(word: str) -> str | None:
     if word in _CAPABILITIES:
         return None if _effective() >> _CAPABILITIES[word] & 1 else f"{word} is missing"
     if word in KINDS:
-        return _attaching(word)
+        return _attaching(word) if KINDS[word].on_wire else _running(word)
     if match := _LINUX.fullmatch(word):
         return _linux(int(match[1]), int(match[2]))
     kind, _, name = word.partition(":")
@@ -107,6 +107,20 @@ def _attaching(word: str) -> str | None:
     try:
         with Topology() as topology:
             attach_pass(topology.wire().dut, KINDS[word]).close()
+    except (NotSupportedError, PermissionDeniedError) as error:
+        return f"{word}: {error.message}"
+    return None
+
+
+def _running(word: str) -> str | None:
+    """Run a program on a packet."""
+    from netbpf.errors import NotSupportedError, PermissionDeniedError
+    from netbpf.packets.testrun import Bench
+    from netns_fixtures.programs import pass_object
+
+    try:
+        with Bench.open(pass_object(KINDS[word].family)) as bench:
+            bench.run(bytes(60))
     except (NotSupportedError, PermissionDeniedError) as error:
         return f"{word}: {error.message}"
     return None

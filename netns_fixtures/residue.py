@@ -25,6 +25,19 @@ _SUSPICIOUS: Final = 0.05  # after which it is worth asking every process what i
 # Kind of thing -> its key -> what to call it ("": only asked for once it is to be shown).
 Items = dict[str, dict[object, str]]
 
+# What this process keeps on purpose from one test to the next: (kind, number) of programs, maps and descriptors.
+_kept: Final[set[tuple[str, object]]] = set()
+
+
+def keep(*things: tuple[str, object]) -> None:
+    """These are no leaks: they belong to the session, and go with it."""
+    _kept.update(things)
+
+
+def release(*things: tuple[str, object]) -> None:
+    """These belong to a test again, or to nobody."""
+    _kept.difference_update(things)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -66,10 +79,19 @@ class Snapshot:
 
 def _new(before: Items, after: Items) -> Items:
     found = {
-        kind: {key: name for key, name in things.items() if key not in before.get(kind, {})}
+        kind: {
+            key: name
+            for key, name in things.items()
+            if key not in before.get(kind, {}) and (kind, _number(key)) not in _kept
+        }
         for kind, things in after.items()
     }
     return {kind: things for kind, things in found.items() if things}
+
+
+def _number(key: object) -> object:
+    # A descriptor is told by its number and what it is open on.
+    return int(key[0]) if isinstance(key, tuple) else key
 
 
 def _still(suspects: Items, now: Items) -> Items:

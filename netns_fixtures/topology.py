@@ -18,6 +18,7 @@ from netbpf.net.rtnetlink import Session
 from netns_fixtures import ethtool, netlink
 from netns_fixtures.capture import BUFFER, Capture, Point
 from netns_fixtures.errors import TopologyError
+from netns_fixtures.evidence import Evidence
 from netns_fixtures.frames import Packets, to_frames
 from netns_fixtures.sockets import Closable, close_all
 from netns_fixtures.traffic import Sender
@@ -51,6 +52,11 @@ class End:
     def __repr__(self) -> str:
         return f"<End {self.ifname} ifindex={self.ifindex} mac={self.mac}>"
 
+    @property
+    def evidence(self) -> Evidence:
+        """What the test has sent and seen."""
+        return self._topology.evidence
+
     # --- traffic ---
 
     def send(self, *packets: Packets, may_drop: bool = False) -> list[bytes]:
@@ -63,6 +69,7 @@ class End:
         frames = to_frames(packets, self.mac, self.other.mac)
         if self._sender is None:
             self._sender = self._make_sender(bypass=False)
+        self.evidence.sent(frames, self.ifname)
         self.sent += self._sender.send(frames, may_drop=may_drop)
         return frames
 
@@ -186,10 +193,11 @@ class Topology:
     up behind. Usable as a context manager outside pytest too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evidence: Evidence | None = None) -> None:
         self._namespaces: list[Namespace] = []
         self._held: list[Closable] = []
         self._wires = 0
+        self.evidence = Evidence() if evidence is None else evidence
 
     def namespace(self) -> Namespace:
         """A new, empty network namespace without a name; IPv6 is off for interfaces made in it."""

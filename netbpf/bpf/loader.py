@@ -143,12 +143,7 @@ def verifier_log(loaded: Loaded, hook: Hook | None) -> str:
         loader = _Loader(loaded.spec, hook, loaded.maps, None, undo)
         if loader.btf:
             undo.callback(loader.btf.close)
-        image, _ = loader._code(loaded.program_spec)
-        request = loader._request(image, loaded.program_spec)
-        fd, _, raw = loader._attempt(request, _LOG_SIZES[-1])
-        if fd:
-            fd.close()
-        return raw.decode(errors="replace")
+        return loader.log(loaded.program_spec)
 
 
 def make_maps(spec: ObjectSpec, names: Iterable[str]) -> dict[str, Map]:
@@ -209,6 +204,13 @@ class _Loader:
         for one in self.programs.values():
             one.close()  # the prog arrays have them now
         return Prepared(self.spec, program, image, self.maps)
+
+    def log(self, program: ProgramSpec) -> str:
+        image, _ = self._code(program)
+        fd, _, raw = self._attempt(self._request(image, program), _LOG_SIZES[0])
+        if fd:
+            fd.close()
+        return raw.decode(errors="replace")
 
     # --- types ---
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from netns_fixtures import requirements
-from netns_fixtures.kinds import KINDS, chosen
+from netns_fixtures.kinds import GROUPS, KINDS, chosen
 from tests.plugin.conftest import Run
 
 pytestmark = pytest.mark.requires("root")
@@ -73,7 +73,10 @@ def collected(result: pytest.RunResult) -> list[str]:
         ("'xdp'", (), ["xdp-native", "xdp-skb"]),
         ("'tc'", (), ["tc-clsact", "tc-tcx"]),
         ("'tc-egress'", (), ["tc-clsact-egress", "tc-tcx-egress"]),
-        ("'all'", (), list(KINDS)),
+        ("'all'", (), [kind.id for kind in GROUPS["all"]]),
+        ("'testrun'", (), ["xdp-testrun", "tc-testrun"]),
+        ("'everywhere'", (), list(KINDS)),
+        ("'everywhere'", ("--attach-kinds=testrun",), ["xdp-testrun", "tc-testrun"]),
         ("'tc-tcx', 'xdp', 'xdp-skb'", (), ["tc-tcx", "xdp-native", "xdp-skb"]),
         ("'all'", ("--attach-kinds=tc,xdp-skb",), ["xdp-skb", "tc-clsact", "tc-tcx"]),
     ],

@@ -13,7 +13,7 @@ import pytest
 from netbpf.net.netns import Namespace
 from netns_fixtures import ethtool, sockets
 from netns_fixtures.errors import TopologyError
-from netns_fixtures.kinds import KINDS
+from netns_fixtures.kinds import GROUPS
 from netns_fixtures.programs import attach_pass
 from netns_fixtures.topology import End, Topology, Wire
 
@@ -199,12 +199,12 @@ def test_a_namespace_is_gone_once_its_topology_is(topology: Topology) -> None:
 
 VICTIM = """
 import sys, time
-from netns_fixtures.kinds import KINDS
+from netns_fixtures.kinds import GROUPS
 from netns_fixtures.programs import attach_pass
 from netns_fixtures.topology import Topology
 
 topology, programs = Topology(), []
-for kind in KINDS.values():
+for kind in GROUPS["all"]:
     wire = topology.wire()
     programs.append(attach_pass(wire.dut, kind))
     wire.dut.capture()
@@ -224,7 +224,7 @@ def test_a_killed_test_leaves_nothing(leaks: Callable[..., list[str]]) -> None:
         assert victim.stdout.readline() == "ready\n"
         # The check sees what is there as long as the process lives.
         seen = [line.partition(":")[0] for line in leaks(patience=0.0)]
-        assert seen.count("program") >= len(KINDS)
+        assert seen.count("program") >= len(GROUPS["all"])
         assert seen.count("link") >= 2
         victim.send_signal(signal.SIGKILL)
     assert victim.returncode == -signal.SIGKILL
@@ -235,7 +235,7 @@ def test_every_kind_is_attached_where_it_says(topology: Topology) -> None:
     from netbpf.net.occupants import occupants
     from netbpf.net.rtnetlink import Session
 
-    for kind in KINDS.values():
+    for kind in GROUPS["all"]:
         wire = topology.wire()
         with attach_pass(wire.dut, kind) as program:
             with Session(wire.dut.namespace) as session:

@@ -71,7 +71,8 @@ def words(of: Map) -> dict[tuple[int, int], int]:
 def duplicate(loaded: Loaded) -> Loaded:
     """The same program and maps with descriptors of their own."""
     maps = {name: Map(one.fd.duplicate()) for name, one in loaded.maps.items()}
-    return Loaded(loaded.spec, loaded.program_spec, Program(loaded.program.fd.duplicate()), maps)
+    program = Program(loaded.program.fd.duplicate())
+    return Loaded(loaded.spec, loaded.program_spec, program, loaded.image, maps)
 
 
 class Filter(ABC):

@@ -65,13 +65,18 @@ class CaptureWriter:
         time_ns: int | None,
         *,
         wire_length: int = 0,
-        verdict: int = 0,
+        verdict: int | None = 0,
         comment: bytes = b"",
     ) -> None:
-        """Add a packet. ``wire_length`` is what it had on the wire, if more than is there; ``comment`` is UTF-8."""
+        """Add a packet. ``wire_length`` is what it had on the wire, if more than is there; ``comment`` is UTF-8.
+
+        ``verdict`` is None for a packet that no program has judged.
+        """
         length = len(data)
         padding = -length % 4
-        options = _VERDICT_OPTION.pack(_VERDICT, 9, self._kind, verdict)
+        options = b""
+        if verdict is not None:
+            options = _VERDICT_OPTION.pack(_VERDICT, 9, self._kind, verdict)
         if comment:
             options += _OPTION.pack(_COMMENT, len(comment)) + comment + bytes(-len(comment) % 4)
         options += b"\0\0\0\0"
