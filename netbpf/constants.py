@@ -1,7 +1,6 @@
 """Kernel enumerations under the kernel's own names and numbers (include/uapi/linux/{bpf,if_link,pkt_cls}.h)."""
 
 from enum import IntEnum, IntFlag, StrEnum
-from typing import Final
 
 OBJ_NAME_LEN = 16  # BPF_OBJ_NAME_LEN, with the closing NUL
 TAG_SIZE = 8  # BPF_TAG_SIZE
@@ -260,4 +259,4 @@ FD_MAPS = frozenset({
     MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS,
 })  # fmt: skip
 
-CHAIN_NAME: Final = "netbpf_chain"  # of the programs that run several members
+CHAIN_NAME = "netbpf_chain"  # of the programs that run several members

@@ -102,7 +102,7 @@ def upgrade(request: UpgradeRequest, netns: str | Namespace | None = None) -> Up
         found = meant(session, known, request.interface, request.hooks, request.member)
         hook = found.attachment.occupant.hook
         if source:
-            spec = ObjectSpec.open(source.path)
+            spec = ObjectSpec.open(source.path, source.name)
             name = request.program or _same(spec, found.member.program)
             new = _New(spec, source.shown, spec.select(hook, name), source.notes)
         else:

@@ -43,7 +43,8 @@ def _lines(done: Upgraded, *, dry_run: bool) -> Iterator[Line]:
     occupant = done.attachment.occupant
     before, after = (escape(shown_path(one.object.path)) for one in (done.before, done.after))
     program = "" if dry_run else f" (program {done.attachment.program.id})"
-    words = "would be upgraded" if dry_run else "upgraded"
+    back = done.before.previous == done.after.object
+    words = ("would be " if dry_run else "") + ("rolled back" if back else "upgraded")
     yield Line(
         f"{escape(occupant.interface.name)} {occupant.hook}: {escape(done.after.name)} {words} "
         f"from {before} to {after}{program}",
