@@ -9,6 +9,7 @@ from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook
 from netbpf.errors import NotAttachedError
+from netbpf.manager import mappinned
 from netbpf.manager.build import Builder, kept_object, kernel_types
 from netbpf.model import Member
 from netbpf.state.records import Generation
@@ -40,8 +41,9 @@ def rebuilt(stack: ExitStack, hook: Hook, known: Generation) -> tuple[Program, G
     info = built.program.info
     new = replace(
         known, prog_id=info.id, tag=info.tag, name=info.name, members=built.members,
-        counters=built.counters,
+        counters=built.counters, pinned=mappinned.chosen((*built.holds, *built.onward), known),
     )  # fmt: skip
+    mappinned.hold(new, known)
     note = f"lost with the process that kept them, and as the object has them: {', '.join(lost)}"
     return built.program, new, note if lost else ""
 

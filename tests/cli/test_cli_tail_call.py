@@ -231,6 +231,39 @@ def test_without_records_they_last_too(lab: Lab, private: Path, chained: bool) -
     assert pins() == []
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "chain"])
+def test_what_goes_back_has_its_tail_calls_again(lab: Lab, others: int) -> None:
+    """A detach that is not confirmed: until then the pins stay."""
+    attach(lab)
+    for _ in range(others):
+        lab("attach", "xdp", "dut0", "builtin:xdp_count")
+    lab("detach", "xdp", "dut0", "entry", "--confirm", "1h")
+    lab("attach", "xdp", lab.wires(1)[0].dut.ifname, "builtin:xdp_count")
+    assert len(pins()) == 1
+    lab("confirm", "--undo")
+    udp(lab.wire.peer, number=3)
+    assert counts(lab, "entry" if others else "") == (3, 3, 0)
+    lab("detach", "xdp", "dut0", "entry", "--confirm", "1h")
+    lab("confirm")
+    lab("detach", "--all")
+    assert pins() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_upgrade_fills_them_anew(lab: Lab, way: str) -> None:
+    attach(lab, way)
+    udp(lab.wire.peer, number=2)
+    newer = WAYS[way][0].replace("&hits[1], 1)", "&hits[1], 10)")
+    lab("upgrade", "xdp", "dut0", "entry", lab.compiled(newer, "newer"))
+    udp(lab.wire.peer, number=2)
+    assert counts(lab) == (4, 22, 0)
+    assert pins() == [str(jumps(lab))]
+    lab("rollback", "dut0", "entry")
+    udp(lab.wire.peer, number=2)
+    assert counts(lab) == (6, 24, 0)
+    assert pins() == [str(jumps(lab))]
+
+
 def test_timers_are_held_too(lab: Lab) -> None:
     """The kernel starts no timer in a map that user space does not hold."""
     source = """
