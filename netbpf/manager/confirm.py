@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netbpf.constants import Hook
 from netbpf.errors import HookBusyError, NetbpfError, NotAttachedError, UsageError
-from netbpf.manager.pending import clock, end, finish, go_back, in_words, repair
+from netbpf.manager.pending import ASKED, clock, end, finish, go_back, in_words, repair
 from netbpf.manager.repair import repair as clear_away
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
@@ -82,7 +82,9 @@ def _one(session: Session, pending: Pending, *, undo: bool) -> Confirmed:
     if not undo:
         end(pending)
         return Confirmed(pending)
-    words = go_back(session, pending, "netbpf confirm --undo")
+    # Its time is over from now on: should this process be killed in the middle, others bring it to its end.
+    store.write(replace(pending, deadline=min(pending.deadline, store.boottime())))
+    words = go_back(session, pending, ASKED)
     finish(pending, words)
     # It is no news to who asked for it.
     for one in words:

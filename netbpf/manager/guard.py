@@ -34,6 +34,7 @@ class Guard:
         self._what = what
         self._watcher = watcher
         self._pending: Pending | None = None
+        self._held: list[Program] = []
 
     @property
     def active(self) -> bool:
@@ -60,9 +61,11 @@ class Guard:
         tag = ""
         if occupant:
             _check_returnable(occupant, record)
-            with Program.by_id(occupant.prog_id) as program:
-                self._watcher.hold(program)
-                tag = program.info.tag
+            program = Program.by_id(occupant.prog_id)
+            # Here too, for the watcher may be killed before all is done.
+            self._held.append(program)
+            self._watcher.hold(program)
+            tag = program.info.tag
         step = Step(*place, occupant, tag, after, record)
         undo.callback(self._without, session, step)
         pending = self._pending or self._watcher.pending(self._what, session)
@@ -97,6 +100,11 @@ class Guard:
         store.write(self._pending)
         self._watcher.watch()
         return self._pending
+
+    def close(self) -> None:
+        """Let go of the programs of before: the watcher has them."""
+        while self._held:
+            self._held.pop().close()
 
     def give_up(self, session: Session) -> list[str]:
         """Undo what was done so far, where there is no ``Undo`` that does; what could not be undone."""
@@ -152,4 +160,7 @@ def guarded(seconds: float | None, what: str, namespace: Namespace) -> Iterator[
 
     with Watcher(seconds, namespace) as watcher:
         guard = Guard(what, watcher)
-        yield guard
+        try:
+            yield guard
+        finally:
+            guard.close()

@@ -33,6 +33,7 @@ from netbpf.state.pending import Pending, Phase, Step, WentBack
 from netbpf.state.records import Generation, Record
 from netbpf.text import escape
 
+ASKED = "netbpf confirm --undo"
 _PATIENCE = 2.0  # seconds for a watcher to see that it may end
 
 

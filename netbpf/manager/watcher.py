@@ -28,7 +28,7 @@ from netbpf import layout
 from netbpf._sys import waiting
 from netbpf._sys.fd import Fd
 from netbpf.errors import KernelError, LockTimeoutError, NetbpfError
-from netbpf.manager.pending import finish, go_back, in_words, transient, unconfirmed
+from netbpf.manager.pending import ASKED, finish, go_back, in_words, transient, unconfirmed
 from netbpf.manager.repair import repair
 from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import Session
@@ -40,7 +40,7 @@ from netbpf.state.pending import Pending, Phase, WentBack
 
 _EVENTS: Final = waiting.IN_MOVED_TO | waiting.IN_MOVED_FROM | waiting.IN_DELETE
 _TRIES: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds before each attempt to go back
-_LOCK_PAUSE: Final = 0.2  # seconds after which the wait for the lock looks at the file again
+_LOCK_PAUSE: Final = 0.05  # seconds after which the wait for the lock looks at the file again
 _QUIET: Final = 0.2  # seconds; who empties a directory is not to find it filled meanwhile
 _LONGEST_PAUSE: Final = 10.0  # seconds between attempts to write where that fails
 _MOST_OBJECT: Final = 1 << 30  # bytes
@@ -56,6 +56,7 @@ class Watching:
         self.held: list[Fd] = []
         self.objects: dict[str, bytes] = {}
         self.pending: Pending | None = None
+        self.asked = False
         self.events = waiting.inotify()
         self.told: int = _told_to_end()
 
@@ -89,7 +90,7 @@ class Watching:
     def _at_once(self, why: str) -> str | None:
         """The command is dead, or has to be: what it wrote last is what it did."""
         self._await_lock_of_starter()
-        found = store.read(self.name)
+        found = self._end_if_told()
         if found is None:
             _end()  # nothing was changed, or it was undone
         if found.phase is Phase.WAITING and why.startswith("netbpf was killed"):
@@ -105,7 +106,7 @@ class Watching:
                 with locked(_LOCK_PAUSE):
                     return
             except LockTimeoutError:
-                continue
+                self._end_if_told()
             except NetbpfError:
                 return  # no lock can be had here at all
 
@@ -132,6 +133,8 @@ class Watching:
             pause = _QUIET
             while True:
                 missing = self._missing()
+                if self.asked:
+                    return ASKED
                 ready, _, _ = select.select(sources, [], [], pause if missing else None)
                 if self.told in ready:
                     return "the process that waits for the confirmation was told to end"
@@ -148,12 +151,22 @@ class Watching:
                 self._watch_directory()
 
     def _missing(self) -> bool:
-        """Whether somebody removed the file; if it says that nothing is left to do, the process ends."""
+        """Whether somebody removed the file; if it says that nothing is left to do, the process ends.
+
+        Somebody who goes back at once (``confirm --undo``) brings the deadline forward.
+        """
+        assert self.pending is not None
+        found = self._end_if_told()
+        self.asked = found is not None and found.deadline < self.pending.deadline
+        return found is None
+
+    def _end_if_told(self) -> Pending | None:
+        """What the file says; if that is that nothing is left to do, the process ends."""
         found = store.read(self.name)
         if found is not None and found.phase is Phase.ENDED:
             store.remove(found)
             _end()
-        return found is None
+        return found
 
     def _watch_directory(self) -> None:
         """Watch the directory of the file, which may be another one than before, or none for a moment."""

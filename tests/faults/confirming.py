@@ -75,7 +75,7 @@ def settled(state: Path) -> list[Pending]:
     while True:
         waiting = pending_changes()
         if {one.watcher for one in waiting} == watchers(state) and all(
-            one.phase == "waiting" for one in waiting
+            one.phase == "waiting" and not one.due for one in waiting
         ):
             return waiting
         assert time.monotonic() < end, (waiting, watchers(state))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,14 @@ from tests.faults.confirming import (
 )
 from tests.faults.lab import ROOT, Lab, eventually, foreign_program
 from tests.faults.ways import WAYS, Way, detach_all, each_way
+
+
+@pytest.fixture(autouse=True)
+def no_watcher_outlives_its_test(state: Path) -> Iterator[None]:
+    """Also of a test that fails."""
+    yield
+    for pid in watchers(state):
+        os.kill(pid, signal.SIGKILL)
 
 
 def there(lab: Lab) -> list[Occupant]:
@@ -213,14 +222,15 @@ def test_the_end_of_the_session(lab: Lab, end: str) -> None:
         stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT, pass_fds=(lab.namespace.fileno(),),
     )  # fmt: skip
     with session:
-        assert session.stdout
-        assert session.stdout.readline() == b"attached\n"
-        [watcher] = watchers(lab.state)
-        # It shares nothing with the session by which it could be reached.
-        assert os.getsid(watcher) not in (session.pid, os.getsid(0))
-        assert os.getpgid(watcher) != session.pid
-        os.killpg(session.pid, signal.SIGHUP if end == "hangup" else signal.SIGKILL)
-        session.wait()
+        try:
+            assert session.stdout
+            assert session.stdout.readline() == b"attached\n"
+            [watcher] = watchers(lab.state)
+            # It shares nothing with the session by which it could be reached.
+            assert os.getsid(watcher) not in (session.pid, os.getsid(0))
+            assert os.getpgid(watcher) != session.pid
+        finally:
+            os.killpg(session.pid, signal.SIGHUP if end == "hangup" else signal.SIGKILL)
     os.kill(watcher, signal.SIGHUP)
     os.kill(watcher, signal.SIGINT)
     assert watchers(lab.state) == {watcher}

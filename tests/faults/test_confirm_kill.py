@@ -3,8 +3,11 @@
 The hook then has what was there before or what came, never a mixture; either the change waits, or it has gone back.
 """
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,14 @@ from tests.faults.lab import Lab
 from tests.faults.ways import LIMIT, WAYS, Way, detach_all
 
 Change = Callable[[Lab, Way, Fault | None], Answer]
+
+
+@pytest.fixture(autouse=True)
+def no_watcher_outlives_its_test(state: Path) -> Iterator[None]:
+    """Also of a test that fails."""
+    yield
+    for pid in watchers(state):
+        os.kill(pid, signal.SIGKILL)
 
 
 def killed(at: int) -> Fault:
