@@ -32,9 +32,19 @@ netbpf compile prog.bpf.c --json
 python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
 netbpf replay builtin:xdp_count in.pcap --json
-ip link add wire9 type veth peer name eth9; ip link set eth9 up
+ip link add wire9 type veth peer name eth9; ip link set eth9 up; ip link set wire9 up
 netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 builtin:xdp_globals >/dev/null
+python3 -m tests.docs.send 2 udp 53 eth9
+netbpf chain eth9 --json
+netbpf chain eth1 --json
+netbpf chain eth9 --watch 0.05 --count 2 --json
+netbpf stats eth9 --json
 netbpf replay --on eth9 in.pcap --json
+netbpf upgrade eth9 xdp_globals prog.bpf.c --dry-run --json
+netbpf upgrade eth9 xdp_globals wide.bpf.c --json
+netbpf upgrade eth9 xdp_globals wider.bpf.c --json
+netbpf rollback eth9 xdp_globals --confirm 1h --json; netbpf confirm >/dev/null
+netbpf detach xdp eth9 xdp_count --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
 netbpf run edit.bpf.c --packet "IP()/ICMP()" --json
@@ -51,6 +61,10 @@ SOURCE = """
 #include <bpf/bpf_helpers.h>
 SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
 """
+WIDE = SOURCE.replace('SEC("xdp")', '__u32 packets; __u32 gone = 1;\nSEC("xdp")').replace(
+    "return", "packets += gone; return"
+)
+WIDER = WIDE.replace("__u32 packets; __u32 gone = 1;", "__u32 gone; __u64 packets;")
 DROP = SOURCE.replace("XDP_PASS", "XDP_DROP")
 REJECTED = """
 #include <linux/bpf.h>
@@ -99,6 +113,8 @@ def outputs() -> Outputs:
         "prog.bpf.c": SOURCE,
         "rejected.bpf.c": REJECTED,
         "drop.bpf.c": DROP,
+        "wide.bpf.c": WIDE,
+        "wider.bpf.c": WIDER,
         "companion.bpf.c": COMPANION,
         "edit.bpf.c": EDIT,
     }
@@ -125,7 +141,7 @@ def sections() -> dict[str, set[str]]:
     for schema in ("netbpf.status/1", "netbpf.attach/1", "netbpf.detach/1"):
         found[schema] |= group
     found.pop("Values")
-    for schema in ("netbpf.status/1", "netbpf.attach/1"):
+    for schema in ("netbpf.status/1", "netbpf.attach/1", "netbpf.chain/1"):
         found[schema] |= hook
     return found
 

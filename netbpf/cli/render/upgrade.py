@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from netbpf.cli.output import Line, print_json, say
-from netbpf.cli.render.json_values import hook_json
+from netbpf.cli.render.json_values import hook_json, pending_json
 from netbpf.cli.render.status import shown_path
 from netbpf.manager.upgrade import Upgraded
 from netbpf.text import escape
@@ -34,9 +34,14 @@ def print_upgrade(done: Upgraded, *, dry_run: bool, as_json: bool) -> None:
             "maps": [one.as_dict() for one in done.plan.items],
             "merged": [one.as_dict() for one in done.merged],
             "hook": None if dry_run else hook_json(done.attachment),
+            "pending": pending_json(done.pending),
         })  # fmt: skip
         return
     say(_lines(done, dry_run=dry_run))
+    if done.pending:
+        from netbpf.cli.render.confirm import pending_line
+
+        click.echo(pending_line(done.pending))
 
 
 def _lines(done: Upgraded, *, dry_run: bool) -> Iterator[Line]:
