@@ -106,8 +106,10 @@ class Running:
     def fd(self) -> int:
         return self.loaded.program.fd.fileno()
 
-    def run(self, times: int = 1, packet: bytes = PACKET) -> int:
-        return sys_bpf.prog_test_run(self.fd, packet, repeat=times).retval
+    def run(self, times: int = 1, packet: bytes = PACKET) -> None:
+        # With `repeat` each call waits for two RCU grace periods: the kernel changes its XDP dispatcher.
+        for _ in range(times):
+            sys_bpf.prog_test_run(self.fd, packet)
 
     def map(self, name: str) -> Map:
         return self.loaded.maps[name]
