@@ -10,6 +10,7 @@ killed in its last step.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netbpf import layout
 from netbpf._sys.grace import grace_period
@@ -17,7 +18,6 @@ from netbpf.bpf import pin
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.bpf.ids import program_ids
 from netbpf.bpf.map import Map
-from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.program import Program
 from netbpf.constants import MapType
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError
@@ -27,6 +27,9 @@ from netbpf.net.rtnetlink import Session
 from netbpf.state import pending, records
 from netbpf.state.records import Generation, Record
 
+if TYPE_CHECKING:
+    from netbpf.bpf.mapdefs import MapSpec
+
 # Structs that user space has to hold the map for (kernel/bpf/helpers.c, __bpf_async_init answers EPERM without).
 _TIMED = frozenset({"bpf_timer", "bpf_wq"})
 
@@ -34,7 +37,7 @@ _TIMED = frozenset({"bpf_timer", "bpf_wq"})
 # --- which maps ---
 
 
-def needs_holding(spec: MapSpec, btf: Btf | None) -> bool:
+def needs_holding(spec: "MapSpec", btf: Btf | None) -> bool:
     """Whether a map loses something once nobody holds it: a prog array its programs, others their timers."""
     if spec.type == MapType.PROG_ARRAY:
         return True
@@ -52,7 +55,7 @@ def _timed(btf: Btf, type_id: int) -> bool:
     return one.name in _TIMED or any(_timed(btf, each.type_id) for each in btf.members(one))
 
 
-def emptied(names: Iterable[tuple[str, MapSpec]]) -> list[str]:
+def emptied(names: "Iterable[tuple[str, MapSpec]]") -> list[str]:
     """What to say aloud of maps that no pin can hold here, in the words of what is lost."""
     return [
         f"map {name}: no bpffs outlives this shell, so "

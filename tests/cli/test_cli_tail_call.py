@@ -202,6 +202,20 @@ def test_replacing_and_failing_leave_no_pin(lab: Lab) -> None:
     assert pins() == []
 
 
+def test_a_directory_of_others_is_not_used(lab: Lab, private: Path) -> None:
+    """Whoever can write to the directory could put another map in the place of the pin."""
+    attach(lab)
+    before = lab.hooks()
+    directory = private / "bpffs" / "netbpf" / "maps"
+    directory.chmod(0o777)
+    done = lab("attach", "xdp", "dut0", lab.compiled(FILLED), "-n", "entry", "--name", "b", code=1)
+    assert "is not a directory that only user 0 can write to" in done.error
+    directory.chmod(0o700)
+    assert lab.hooks() == before
+    udp(lab.wire.peer, number=2)
+    assert counts(lab) == (2, 2, 0)
+
+
 def test_an_interface_that_vanishes_takes_its_pins_along(lab: Lab) -> None:
     lab.wires(1)
     lab("attach", "xdp", "dut1", lab.compiled(FILLED), "-n", "entry", "--tail-call", "jumps[1]=one")

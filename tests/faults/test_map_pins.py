@@ -198,22 +198,3 @@ def test_failing_at_each_step(
             break
     else:
         pytest.fail("it never came to its end")
-
-
-def test_a_directory_of_others_is_not_used(lab: Lab, source: Path) -> None:
-    """Whoever can write to the directory could put another map in the place of the pin."""
-    assert joined(lab, source, "first")["error"] is None
-    one = running(lab)
-    assert one
-    root = layout.BPFFS if pin.is_bpffs(layout.BPFFS) else lab.state / "bpffs"
-    directory = layout.map_pins(root)
-    directory.chmod(0o777)
-    try:
-        answer = joined(lab, source, "second")
-        assert answer["exit_code"] == 1
-        assert "that only user" in answer["message"]
-        assert [each.name for each in (running(lab) or one).members] == ["first"]
-    finally:
-        directory.chmod(0o700)
-    api.detach("v0", netns=lab.namespace)
-    check_nothing_left(lab, answer)
