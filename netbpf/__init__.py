@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from netbpf.api import detach as detach
     from netbpf.api import detach_auto as detach_auto
     from netbpf.api import diff as diff
+    from netbpf.api import disassemble as disassemble
+    from netbpf.api import elf_headers as elf_headers
     from netbpf.api import get as get
+    from netbpf.api import inspect as inspect
     from netbpf.api import pending as pending
     from netbpf.api import replay as replay
     from netbpf.api import run as run
@@ -60,7 +63,10 @@ _HOMES = {
         "detach",
         "detach_auto",
         "diff",
+        "disassemble",
+        "elf_headers",
         "get",
+        "inspect",
         "pending",
         "replay",
         "run",
@@ -82,7 +88,8 @@ _HOMES = {
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
-    "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff", "get",
+    "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
+    "disassemble", "elf_headers", "get", "inspect",
     "pending", "replay", "run", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip

@@ -26,7 +26,9 @@ from netbpf.errors import (
 if TYPE_CHECKING:
     from netbpf.bpf.btf.encode import Encodable
     from netbpf.bpf.btf.values import Value
+    from netbpf.bpf.object import ObjectSpec
     from netbpf.compiler.result import CompileResult, Options
+    from netbpf.insight.model import ElfHeaders, Listing, ObjectReport
     from netbpf.manager.autopins import CompanionSet
     from netbpf.manager.companions import AutoResult
     from netbpf.manager.confirm import Confirmed
@@ -714,3 +716,44 @@ def detach_auto(
 
     name = None if which is None else str(which)
     return run(name, everything=everything, missing_ok=missing_ok, lock_timeout=lock_timeout)
+
+
+# --- looking inside objects ---
+
+
+def _opened(object: StrPath) -> tuple[ObjectSpec, tuple[str, ...]]:  # noqa: A002 - the word for it
+    from netbpf.bpf.object import ObjectSpec
+    from netbpf.compiler.result import Options
+    from netbpf.manager.sources import find_source
+
+    source = find_source(os.fspath(object), Options())
+    return ObjectSpec.open(source.path, os.fspath(object)), source.notes
+
+
+def inspect(object: StrPath) -> ObjectReport:  # noqa: A002
+    """What an object holds, and whether this kernel has what it needs; ``object`` as for ``attach``.
+
+    Nothing of the object is loaded: helpers, map types and instructions are asked for by programs of a few
+    instructions. Without the permission to do so the answers are None. Raises ObjectError, CompileError.
+    """
+    from netbpf.insight.objects import report
+
+    spec, notes = _opened(object)
+    return report(spec, notes=notes)
+
+
+def disassemble(object: StrPath, *, names: Sequence[str] = ()) -> list[Listing]:  # noqa: A002
+    """The code of an object's functions with its source lines; of ``names`` only: functions or sections.
+
+    Raises ObjectError, CompileError.
+    """
+    from netbpf.insight.listing import listings
+
+    return listings(_opened(object)[0], names)
+
+
+def elf_headers(object: StrPath) -> ElfHeaders:  # noqa: A002
+    """ELF header, sections and symbols of an object. Raises ObjectError, CompileError."""
+    from netbpf.insight.headers import headers
+
+    return headers(_opened(object)[0].elf)

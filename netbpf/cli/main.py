@@ -32,6 +32,7 @@ COMMANDS = {
     "run": ("run", "Send one packet through a program, without a network."),
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),
+    "inspect": ("inspect", "Show what an object file holds and needs."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

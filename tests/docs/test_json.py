@@ -47,6 +47,9 @@ netbpf rollback eth9 xdp_globals --confirm 1h --json; netbpf confirm >/dev/null
 netbpf detach xdp eth9 xdp_count --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
+netbpf inspect wishes.bpf.c --json
+netbpf inspect wishes.bpf.c --source --json
+netbpf inspect wishes.bpf.c --headers --json
 netbpf run edit.bpf.c --packet "IP()/ICMP()" --json
 netbpf run builtin:xdp_count --packet "IP(" --json
 netbpf detach xdp eth0 --json
@@ -103,6 +106,33 @@ SEC("tc") int edit(struct __sk_buff *skb)
 }
 """
 
+# Something of everything that an object can hold, and something that no kernel has.
+WISHES = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} seen SEC(".maps");
+int total;
+struct task_struct { int pid; int mood; } __attribute__((preserve_access_index));
+extern int nowhere(void) __ksym __weak;
+static __noinline int part(__u32 key) { total++; return bpf_map_lookup_elem(&seen, &key) != 0; }
+SEC("xdp") int wishes(struct xdp_md *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	int found = 0;
+
+	bpf_probe_read_kernel(&found, 4, &task->pid);
+	bpf_probe_read_kernel(&found, 4, &task->mood);
+	return nowhere ? nowhere() : part(found);
+}
+char _license[] SEC("license") = "GPL";
+"""
+
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -117,6 +147,7 @@ def outputs() -> Outputs:
         "wider.bpf.c": WIDER,
         "companion.bpf.c": COMPANION,
         "edit.bpf.c": EDIT,
+        "wishes.bpf.c": WISHES,
     }
     page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
     run(page)
