@@ -1,5 +1,6 @@
 """What the tests of the command line share."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +43,13 @@ def lab(own_leaks: None, topology: Topology, tmp_path: Path, private: Path) -> I
     made = Lab(topology, tmp_path)
     yield made
     made.clean_up()
+
+
+@pytest.fixture
+def bpffs(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A BPF file system of the test's own."""
+    made = tmp_path / "bpf"
+    made.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", made, "-o", "mode=0700"], check=True)
+    yield made
+    subprocess.run(["umount", "-l", made], check=True)

@@ -1,7 +1,5 @@
 """Several interfaces in one call, and what all of them or one of them may share."""
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,16 +106,6 @@ def test_maps_that_ask_to_be_pinned_stay_private(lab: Lab) -> None:
     udp(lab.wire.peer, number=2)
     udp(second.peer, number=3)
     assert shared(lab, "dut0", "dut1") == [2, 3]
-
-
-@pytest.fixture
-def bpffs(lab: Lab, tmp_path: Path) -> Iterator[Path]:
-    """A BPF file system of the test's own."""
-    made = tmp_path / "bpf"
-    made.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpf", made, "-o", "mode=0700"], check=True)
-    yield made
-    subprocess.run(["umount", "-l", made], check=True)
 
 
 def test_pinned_maps_are_shared_on_request(lab: Lab, bpffs: Path) -> None:

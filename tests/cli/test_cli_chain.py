@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -363,3 +364,57 @@ def test_frames_in_several_buffers(lab: Lab) -> None:
     lab("detach", "dut0", "xdp_unable")
     done = lab("attach", "xdp", "dut0", path, "-n", "xdp_able", "--name", "second")
     assert done.err == ""
+
+
+GPL_ONLY = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int xdp_prints(struct xdp_md *ctx) { bpf_printk("x"); return XDP_PASS; }
+char _license[] SEC("license") = "GPL";
+"""
+PROPRIETARY = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int xdp_closed(struct xdp_md *ctx) { return XDP_PASS; }
+char _license[] SEC("license") = "Proprietary";
+"""
+
+
+def test_what_cannot_be_linked(lab: Lab) -> None:
+    """It says which member, why, and what would help; the chain goes on as it was."""
+    three(lab)
+    lab("attach", "xdp", "dut0", lab.compiled(GPL_ONLY, "prints"))
+    before = lab.hooks()
+    done = lab("attach", "xdp", "dut0", lab.compiled(PROPRIETARY, "closed"), code=4)
+    assert "xdp_prints" in done.err
+    assert "Proprietary" in done.err
+    assert lab.hooks() == before
+    send(lab, WAY, 2)
+    assert chain(lab)["xdp_prints"]["packets"] == 2
+
+
+def test_a_map_whose_pin_is_removed_goes_on(lab: Lab, bpffs: Path) -> None:
+    """The member holds its map."""
+    path = lab.object("shared")
+    lab("attach", "xdp", "dut0", path, "--pin-maps", bpffs / "maps", "--mode", "skb")
+    udp(lab.wire.peer, number=2)
+    (bpffs / "maps" / "shared").unlink()
+    lab("attach", "xdp", "dut0", member(lab, "acl"), "--name", "acl")
+    udp(lab.wire.peer, number=3)
+    assert lab.get("dut0", "shared[0]") == 5
+
+
+def test_a_record_that_names_a_map_which_is_gone(lab: Lab, private: Path) -> None:
+    """The member that cannot be linked anew is named; the chain goes on, and can be taken off."""
+    three(lab)
+    before = lab.hooks()
+    [record] = (private / "hooks").iterdir()
+    data = json.loads(record.read_text())
+    for one in data["generations"][0]["members"]:
+        if one["name"] == "nat":
+            one["maps"] = [[name, 4_000_000_000] for name, _ in one["maps"]]
+    record.write_text(json.dumps(data))
+    done = lab("chain", "set", "dut0", "acl", "--priority", "60", code=1)
+    assert re.match(r"map \S+ \(id 4000000000\) of member nat is gone;", done.error)
+    assert lab.hooks()[0]["program"] == before[0]["program"]
+    lab("detach", "dut0", "--all")

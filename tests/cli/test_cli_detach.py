@@ -111,7 +111,10 @@ def test_json(lab: Lab) -> None:
     assert lab("detach", "--json").json == {
         "schema": "netbpf.detach/1",
         "hooks": [
-            {"interface": "dut0", "hook": "xdp", "program": {"id": number, "name": "xdp_count"}, "gone": None, "left": []}
+            {
+                "interface": "dut0", "hook": "xdp", "program": {"id": number, "name": "xdp_count"},
+                "gone": None, "left": [],
+            }
         ],
         "pending": None,
     }  # fmt: skip

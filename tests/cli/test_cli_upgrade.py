@@ -274,3 +274,34 @@ def test_no_count_is_lost_under_traffic(lab: Lab, way: Way) -> None:
     assert verdicts(lab) == {"flows": {way.go_on: total}, "last": {way.drop: total}}
     assert lab.get("dut0", "flows.seen") == total
     assert flows(lab) == {4000: total}
+
+
+def test_an_upgrade_that_is_not_confirmed_goes_back(lab: Lab) -> None:
+    """To the very program that ran before, with its maps; what the new one counted in shared maps stays."""
+    start(lab)
+    send(lab, WAY, 3, 1000)
+    [before] = lab.hooks()
+    done = lab("upgrade", "dut0", version(lab, "two"), "--confirm", "1h")
+    assert "netbpf confirm" in done.out
+    send(lab, WAY, 2, 1000)
+    assert lab.get("dut0", "seen") == 5
+    done = lab("upgrade", "dut0", version(lab, "less"), code=7)
+    assert "confirm" in done.error
+    lab("confirm", "dut0", "--undo")
+    [after] = lab.hooks()
+    assert after["program"] == before["program"]
+    assert lab.get("dut0", "seen") == 3
+    assert flows(lab) == {1000: 5}
+    lab("rollback", "dut0", code=8)
+
+
+def test_an_upgrade_that_is_confirmed(lab: Lab) -> None:
+    start(lab)
+    lab("upgrade", "dut0", version(lab, "two"), "--confirm", "1h")
+    lab("confirm", "dut0")
+    [hook] = lab.hooks()
+    assert hook["object"]["path"].endswith("/two.o")
+    lab("rollback", "dut0", "--try")
+    lab("confirm")
+    [hook] = lab.hooks()
+    assert hook["object"]["path"].endswith("/one.o")
