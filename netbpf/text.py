@@ -27,3 +27,24 @@ def did_you_mean(name: str, known: Iterable[str], what: str) -> str | None:
         shown = ", ".join(escape(one) for one in names[:12]) + (", ..." if len(names) > 12 else "")
         return f"{what}: {shown}"
     return None
+
+
+def ago(seconds: float) -> str:
+    """An age in its two largest units: ``5s``, ``3m 20s``, ``2h 10m``, ``12d 3h``."""
+    whole = int(seconds)
+    for size, unit, smaller, name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size}{unit}" + (f" {rest}{name}" if rest else "")
+    return f"{whole}s"
+
+
+def word(text: str) -> str:
+    """A name as one word of a command line: an interface may be called ``a;b``."""
+    from shlex import quote
+
+    return quote(escape(text))

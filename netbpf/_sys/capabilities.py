@@ -40,15 +40,26 @@ def missing(*needed: Capability) -> list[Capability]:
 
 def permission_error(action: str, *needed: Capability) -> PermissionDeniedError:
     """The error for an EPERM while doing ``action``, naming which of ``needed`` is missing."""
+    from netbpf._sys.confinement import obstacles, unprivileged_bpf  # only an error needs it
+
     names = [f"CAP_{capability.name}" for capability in missing(*needed)]
     if names:
-        lacking = " and ".join(names)
+        lacking = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
+        hint = (
+            "run as root, or with these capabilities (for example through sudo or a systemd unit)"
+        )
+        if Capability.BPF in missing(*needed) and not unprivileged_bpf():
+            hint += "; kernel.unprivileged_bpf_disabled forbids bpf(2) without CAP_BPF"
+        return PermissionDeniedError(f"no permission to {action}: {lacking}", hint=hint)
+    found = obstacles()
+    if found:
         return PermissionDeniedError(
-            f"no permission to {action}: {lacking} is missing" if len(names) == 1
-            else f"no permission to {action}: {lacking} are missing",
-            hint="run as root, or with these capabilities (for example through sudo or a systemd unit)",
-        )  # fmt: skip
+            f"no permission to {action}, though every capability it needs is there: "
+            + "; and ".join(one.what for one in found),
+            hint="; ".join(one.remedy for one in found),
+        )
     return PermissionDeniedError(
         f"no permission to {action}, though every capability it needs is there",
-        hint="a container's seccomp filter, a security module or kernel lockdown may forbid bpf(2)",
+        hint="a security module (AppArmor, SELinux) or the hypervisor may forbid it: "
+        "dmesg and journalctl -k show what they say",
     )

@@ -37,6 +37,14 @@ def xdp_links() -> dict[tuple[int, int], int]:
     return found
 
 
+def link_words(link_id: int) -> str:
+    """``bpf_link 5 holds it, kept by process 12 (ip) and the pin /sys/fs/bpf/x``; searched for, so for errors only."""
+    from netbpf.net.holders import link_holders
+
+    holders = str(link_holders(link_id))
+    return f"bpf_link {link_id} holds it" + (f", kept by {holders}" if holders else "")
+
+
 def update(link_fd: int, interface: Interface, prog_fd: int, *, old_prog_fd: int) -> None:
     """Put another program into a link, in one step, if ``old_prog_fd`` is still the one in it.
 

@@ -16,6 +16,7 @@ _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_LINK: Final = 5
+_IFLA_MASTER: Final = 10
 _IFLA_OPERSTATE: Final = 16
 _IFLA_LINKINFO: Final = 18
 _IFLA_EXT_MASK: Final = 29
@@ -54,7 +55,8 @@ class Device(NamedTuple):
 
     ``mtu`` in bytes, ``flags`` IFF_*, ``operstate`` in the words of ip-link(8), ``address`` the link-layer address,
     ``kind`` the driver's IFLA_INFO_KIND ("veth"; "" for hardware), ``peer`` the ifindex behind it (IFLA_LINK; of a
-    veth the other end, perhaps in another namespace), 0 if none.
+    veth the other end, perhaps in another namespace), 0 if none;
+    ``master`` the ifindex of the bridge or bond that it is a port of, 0 if none.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Device(NamedTuple):
     kind: str
     peer: int
     xdp: tuple[XdpProgram, ...]
+    master: int = 0
 
 
 def devices(session: Session, only: Container[int] | None = None) -> list[Device]:
@@ -121,6 +124,7 @@ def _device(answer: bytes) -> Device:
         kind=text(attributes(kind).get(_IFLA_INFO_KIND)) if kind else "",
         peer=u32(found.get(_IFLA_LINK)),
         xdp=_xdp(found.get(_IFLA_XDP, b"")),
+        master=u32(found.get(_IFLA_MASTER)),
     )
 
 

@@ -1,10 +1,6 @@
-"""Interfaces by the names people type: one name, a list, or globs; and what explains why one refuses a program."""
+"""Interfaces by the names people type: one name, a list, or globs."""
 
-import array
-import fcntl
 import fnmatch
-import socket
-import struct
 from typing import Final
 
 from netbpf.errors import InterfaceNotFoundError, NetbpfError, UsageError
@@ -15,9 +11,6 @@ from netbpf.net.rtnetlink import Session
 from netbpf.text import did_you_mean, escape
 
 _GLOB: Final = frozenset("*?[")
-_SIOCETHTOOL: Final = 0x8946
-_ETHTOOL_GDRVINFO: Final = 3
-_DRVINFO_SIZE: Final = 196  # struct ethtool_drvinfo: cmd, then driver[32]
 
 
 def resolve(session: Session, name: str) -> Interface:
@@ -64,19 +57,6 @@ def expand(session: Session, spec: str) -> list[Interface]:
         for one in matching:
             found.setdefault(one.ifindex, _interface(session, one))
     return list(found.values())
-
-
-def driver(session: Session, name: str) -> str | None:
-    """The name of the driver behind an interface (ETHTOOL_GDRVINFO), None if it does not say."""
-    info = array.array("B", struct.pack("=I", _ETHTOOL_GDRVINFO).ljust(_DRVINFO_SIZE, b"\0"))
-    request = struct.pack("16sP", name.encode(errors="surrogateescape"), info.buffer_info()[0])
-    sock = session.namespace.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-    with sock:
-        try:
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
-        except OSError:
-            return None
-    return info.tobytes()[4:36].split(b"\0")[0].decode(errors="replace") or None
 
 
 def _interface(session: Session, found: Device) -> Interface:

@@ -113,7 +113,7 @@ def attach(
                 raise HookBusyError(
                     f"priority {priority} on {where} belongs to a {one.kind} filter "
                     f"for protocol {one.place.protocol:#06x}",
-                    hint="choose another --priority",
+                    hint="choose another --pref",
                 )
         place = TcFilter(
             _free([one.place.handle for one in neighbours]), priority, ETH_P_ALL, 0, name
@@ -242,6 +242,17 @@ def _filter_error(error: KernelError, action: str, interface: Interface) -> Netb
     if error.errno == errno.ENOENT and "classifier" in error.detail:
         return NotSupportedError(
             f"cannot {action}: {error.detail}", hint="the kernel needs CONFIG_NET_CLS_BPF"
+        )
+    if "block is shared" in error.detail:  # net/sched/cls_api.c tc_new_tfilter
+        name = shown(interface)
+        return HookBusyError(
+            f"cannot {action}: the filters of its qdisc are a block that other interfaces use too: {error.detail}",
+            hint=f"attach with --link (TCX), or make the qdisc anew without a block: tc qdisc show dev {name}",
+        )
+    if "kind does not match" in error.detail:
+        return HookBusyError(
+            f"cannot {action}: filters of another kind have that priority: {error.detail}",
+            hint="choose another --pref",
         )
     if error.errno == errno.ENOENT or "Qdisc" in error.detail:
         return NotAttachedError(f"cannot {action}: it went away meanwhile: {error.detail}")

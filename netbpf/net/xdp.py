@@ -5,8 +5,7 @@ program it expects there (compare-and-swap in the kernel, Linux 5.7, kernel comm
 """
 
 import errno
-import os
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from netbpf._sys import bpf
 from netbpf._sys.fd import Fd
@@ -20,16 +19,14 @@ from netbpf.errors import (
 )
 from netbpf.model import Interface
 from netbpf.net import netlink
-from netbpf.net.bpflinks import xdp_links
-from netbpf.net.devices import XDP_MODE_FLAGS, Device, device, remove_xdp
+from netbpf.net.bpflinks import link_words, xdp_links
+from netbpf.net.devices import XDP_MODE_FLAGS, Device, XdpProgram, device, remove_xdp
 from netbpf.net.failures import gone, program_label, shown, translated
-from netbpf.net.interfaces import driver
 from netbpf.net.rtnetlink import Session
-from netbpf.text import escape
+from netbpf.text import word
 
-# What a veth keeps free in a page for XDP: headroom, struct skb_shared_info, the Ethernet header
-# (drivers/net/veth.c veth_xdp_set). The limit is on the MTU of the other end, which fills our buffers.
-_VETH_RESERVE: Final = 256 + 320 + 14
+if TYPE_CHECKING:
+    from netbpf.net.remedies import Scene
 
 
 class XdpAttachment(NamedTuple):
@@ -88,7 +85,7 @@ def attach_link(session: Session, interface: Interface, prog_fd: int, mode: Mode
             flags=int(XDP_MODE_FLAGS[mode]),
         )
     except KernelError as error:
-        raise _attach_error(session, interface, mode, error) from error
+        raise _attach_error(session, interface, mode, error, link=True) from error
 
 
 def detach(session: Session, interface: Interface, mode: Mode, *, expected_fd: int | None) -> None:
@@ -104,10 +101,11 @@ def detach(session: Session, interface: Interface, mode: Mode, *, expected_fd: i
     except KernelError as error:
         action = f"detach the XDP program of {shown(interface)}"
         if error.errno == errno.EBUSY:
+            held = _link_words(interface, _device(session, interface).xdp)
             raise HookBusyError(
-                f"cannot {action}: a bpf_link holds it",
+                f"cannot {action}: {held or 'a bpf_link holds it'}",
                 hint="remove the link's pin, or end the process that has it open; "
-                "netbpf detach --force detaches the link",
+                f"netbpf detach xdp {word(interface.name)} --force detaches the link",
             ) from error
         if error.errno == errno.EEXIST:
             present = _device(session, interface).xdp
@@ -124,7 +122,7 @@ def _device(session: Session, interface: Interface) -> Device:
     return found
 
 
-def _listed(present: tuple[tuple[Mode, int], ...]) -> str:
+def _listed(present: tuple[XdpProgram, ...]) -> str:
     return " and ".join(f"{program_label(number)} ({mode})" for mode, number in present)
 
 
@@ -138,37 +136,49 @@ def _absent(session: Session, interface: Interface, mode: Mode) -> NotAttachedEr
 
 
 def _attach_error(
-    session: Session, interface: Interface, mode: Mode, error: KernelError
+    session: Session, interface: Interface, mode: Mode, error: KernelError, *, link: bool = False
 ) -> NetbpfError:
     """What the kernel meant by refusing a program in ``mode``."""
+    from netbpf.net import refusals  # only an error needs the catalogue
+    from netbpf.net.remedies import Scene, driver_words
+
     name = shown(interface)
     action = f"attach an XDP program to {name} in mode {mode}"
     if error.errno in (errno.EPERM, errno.EACCES, errno.ENODEV):
         return translated(error, action, interface)
-    found = _device(session, interface)
-    if error.errno in (errno.EBUSY, errno.EEXIST):
-        return _busy(interface, mode, found, error)
-    words = f": {error.detail}" if error.detail else ""
+    scene = Scene(session, interface, _device(session, interface), mode, action, error, link)
     if mode is Mode.HW and error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+        driver = driver_words(session, interface.name)
         return NotSupportedError(
-            f"cannot {action}: {_driver(session, interface)} cannot offload it to hardware{words}",
+            f"cannot {action}: {driver} cannot offload it to hardware{_words(error)}",
             hint="use --mode native or --mode skb",
         )
-    if error.errno == errno.ERANGE or "MTU" in error.detail:
-        return _too_large(session, action, found, words)
+    if (known := refusals.known(scene)) is not None:
+        return known
+    if error.errno in (errno.EBUSY, errno.EEXIST):
+        return _busy(scene)
+    facts, hint = refusals.silent(scene)
     if error.errno == errno.EOPNOTSUPP:
+        why = f" ({facts})" if facts else ""
+        driver = driver_words(session, interface.name)
         return NotSupportedError(
-            f"cannot {action}: {_driver(session, interface)} refuses it{words}",
-            hint="--mode skb works with every driver, at more cost per packet"
-            if mode is Mode.NATIVE
-            else None,
+            f"cannot {action}: {driver} refuses it{why}{_words(error)}", hint=hint
         )
-    return translated(error, action, interface)
+    if error.errno == errno.ENETDOWN:
+        return NotSupportedError(
+            f"cannot {action}: the interface is down", hint=f"ip link set dev {scene.name} up"
+        )
+    detail = error.detail or facts
+    return KernelError(f"cannot {action}: {error.call}", error.errno, detail, hint=hint)
 
 
-def _busy(interface: Interface, mode: Mode, found: Device, error: KernelError) -> HookBusyError:
-    name = shown(interface)
-    hint = f"to take it off: netbpf detach xdp {name} --force"
+def _words(error: KernelError) -> str:
+    return f": {error.detail}" if error.detail else ""
+
+
+def _busy(scene: "Scene") -> HookBusyError:
+    name, mode, found = shown(scene.interface), scene.mode, scene.device
+    hint = f"to take it off: netbpf detach xdp {scene.name} --force"
     others = [one for one in found.xdp if one.mode is not mode]
     if others and mode is not Mode.HW and others[0].mode is not Mode.HW:
         return HookBusyError(
@@ -176,37 +186,25 @@ def _busy(interface: Interface, mode: Mode, found: Device, error: KernelError) -
             "allows one mode at a time",
             hint=hint,
         )
-    if error.errno == errno.EEXIST:
+    if scene.error.errno == errno.EEXIST:
         now = f"{_listed(found.xdp)} is on it" if found.xdp else "it is empty"
         return HookBusyError(f"the XDP hook of {name} changed meanwhile: {now} now")
     if found.xdp:
+        held = _link_words(scene.interface, found.xdp)
         return HookBusyError(
-            f"the XDP hook of {name} is taken: {_listed(found.xdp)} is on it", hint=hint
+            f"the XDP hook of {name} is taken: {_listed(found.xdp)} is on it{held and f', {held}'}",
+            hint=hint,
         )
     return HookBusyError(
         f"the XDP hook of {name} was taken a moment ago, and is empty now", hint="try again"
     )
 
 
-def _driver(session: Session, interface: Interface) -> str:
-    found = driver(session, interface.name)
-    return f"the driver {found}" if found else "its driver"
-
-
-def _too_large(session: Session, action: str, found: Device, words: str) -> NotSupportedError:
-    mtu, subject = found.mtu, "its MTU"
-    limit = ""
-    if found.kind == "veth":
-        other = device(session, found.peer)
-        # The index may belong to somebody else when the other end lies in another namespace.
-        if other is not None and other.kind == "veth" and other.peer == found.ifindex:
-            mtu, subject = other.mtu, f"the MTU of its other end {escape(other.name)}"
-        else:
-            mtu, subject = 0, "the MTU of its other end"
-        limit = f" to at most {os.sysconf('SC_PAGE_SIZE') - _VETH_RESERVE}"
-    size = f" ({mtu} bytes)" if mtu else ""
-    return NotSupportedError(
-        f"cannot {action}: {subject}{size} is too large for a program without fragments{words}",
-        hint='build it with SEC("xdp.frags") (Linux 5.18), or use --mode skb, '
-        f"or lower {subject}{limit}",
-    )
+def _link_words(interface: Interface, present: tuple[XdpProgram, ...]) -> str:
+    """What holds a program there, in words; "" where no link does or none may be seen."""
+    links = xdp_links()
+    for one in present:
+        number = links.get((interface.index, one.prog_id))
+        if number:
+            return link_words(number)
+    return ""

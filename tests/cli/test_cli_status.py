@@ -116,7 +116,7 @@ def test_paths_below_here_are_short(lab: Lab) -> None:
     ],
 )
 def test_ages(seconds: float, text: str) -> None:
-    from netbpf.cli.render.status import ago
+    from netbpf.text import ago
 
     assert ago(seconds) == text
 

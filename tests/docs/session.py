@@ -142,6 +142,7 @@ _FORMS = [
     (r"\b[\d,]+ bytes, clang [\d.]+", "N bytes, clang N"),
     (r"\bclang [\d.]+", "clang N"),
     (r"\bprocess \d+", "process N"),
+    (r"\bloaded (?:\d+[dhms] )+ago", "loaded AGE ago"),
     (r"\b\d\d:\d\d:\d\d\b", "TIME"),
     (r"goes back in \w+ unless", "goes back in SPAN unless"),
     (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 import threading
@@ -240,7 +241,8 @@ def test_netlink_cannot_touch_what_a_link_holds(
 ) -> None:
     program = load(name="held")
     with xdp.attach_link(session, veth, program.fileno(), Mode.NATIVE):
-        with pytest.raises(HookBusyError, match="a bpf_link holds it") as caught:
+        held = rf"bpf_link \d+ holds it, kept by process {os.getpid()} \(.+\)"
+        with pytest.raises(HookBusyError, match=held) as caught:
             xdp.detach(session, veth, Mode.NATIVE, expected_fd=program.fileno())
         assert "--force" in (caught.value.hint or "")
         with pytest.raises(HookBusyError, match=r"v0 is taken: .*'held'"):

@@ -7,7 +7,8 @@ import pytest
 from netbpf.errors import InterfaceNotFoundError, UsageError
 from netbpf.model import Interface
 from netbpf.net.devices import devices
-from netbpf.net.interfaces import by_index, driver, expand, resolve
+from netbpf.net.ethtool import driver
+from netbpf.net.interfaces import by_index, expand, resolve
 from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import Session
 

@@ -9,7 +9,7 @@ from netbpf.cli.output import Line, Table, print_json
 from netbpf.cli.render.json_values import program_json
 from netbpf.manager.autopins import Companion, CompanionSet
 from netbpf.manager.companions import AutoResult
-from netbpf.text import escape
+from netbpf.text import ago, escape
 
 _UNKNOWN = "-"
 
@@ -63,7 +63,7 @@ def set_json(one: CompanionSet) -> dict[str, Any]:
 
 def table(found: list[CompanionSet]) -> list[Line]:
     """The lines for ``status``: a program each."""
-    from netbpf.cli.render.status import ago, shown_path
+    from netbpf.cli.render.status import shown_path
 
     made = Table("AUTO", "HOOK", "PROGRAM", "ID", "TAG", "SINCE", "OBJECT", right=("AUTO", "ID"))
     for group in found:

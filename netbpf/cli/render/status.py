@@ -10,7 +10,7 @@ import click
 from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
 from netbpf.model import Attachment, Member, Neighbour
-from netbpf.text import escape
+from netbpf.text import ago, escape
 
 if TYPE_CHECKING:
     from netbpf.manager.autopins import CompanionSet
@@ -117,20 +117,6 @@ def since(one: Attachment) -> float:
     if one.attached_at is not None:
         return max(time.time() - one.attached_at, 0)
     return max(time.clock_gettime(time.CLOCK_BOOTTIME) - one.program.loaded_at_ns / 1e9, 0)
-
-
-def ago(seconds: float) -> str:
-    """An age in its two largest units: ``5s``, ``3m 20s``, ``2h 10m``, ``12d 3h``."""
-    whole = int(seconds)
-    for size, unit, smaller, name in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size}{unit}" + (f" {rest}{name}" if rest else "")
-    return f"{whole}s"
 
 
 def shown_path(path: str) -> str:
