@@ -127,6 +127,18 @@ def map_delete(map_fd: int, key: bytes) -> None:
     _element("MAP_DELETE_ELEM", map_fd, key_buffer, None)
 
 
+def map_lookup_and_delete(map_fd: int, key: bytes, value_size: int, flags: int = 0) -> bytes | None:
+    """BPF_MAP_LOOKUP_AND_DELETE_ELEM: the value that was there, or None. Of hash maps since Linux 5.14."""
+    key_buffer, value = _buffer(key), ctypes.create_string_buffer(max(value_size, 1))
+    try:
+        _element("MAP_LOOKUP_AND_DELETE_ELEM", map_fd, key_buffer, value, flags)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return value.raw[:value_size]
+
+
 def map_next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes | None:
     """BPF_MAP_GET_NEXT_KEY; None after the last one, the first one for None."""
     key_buffer = None if key is None else _buffer(key)

@@ -24,6 +24,7 @@ from netbpf.upgrade.widen import Widener
 _NOEXIST = 1  # BPF_NOEXIST, include/uapi/linux/bpf.h
 _INDEXED = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 _LRU = frozenset({MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
+_ENOTSUPP = 524  # the kernel's own (include/linux/errno.h)
 _GROUP = 1024  # entries merged at a time
 _MOST_PROGRAMS = 64  # kept for entries in which the same parts changed
 
@@ -141,12 +142,32 @@ class EntriesMove:
         copied = self._widener.values(one.before, 1)
         if read(self.new, one.key, self._flags) != copied:
             return
+        taken = self._take(one.key)
+        if taken is None or taken == copied:
+            merged.removed += 1
+            return
+        try:  # the new program wrote to it in between: back with it
+            sys_bpf.map_update(self.new.fd.fileno(), one.key, taken, _NOEXIST)
+        except KernelError as error:
+            if error.errno not in (errno.EEXIST, errno.E2BIG):
+                raise
+            merged.lost += 1
+
+    def _take(self, key: bytes) -> bytes | None:
+        """Delete an entry; what was in it then, None where it was gone or the kernel cannot say."""
+        fd = self.new.fd.fileno()
         try:
-            sys_bpf.map_delete(self.new.fd.fileno(), one.key)
+            return sys_bpf.map_lookup_and_delete(fd, key, self.new.entry_size, self._flags)
+        except KernelError as error:
+            # LPM tries, and hash maps before Linux 5.14.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, _ENOTSUPP):
+                raise
+        try:
+            sys_bpf.map_delete(fd, key)
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
-        merged.removed += 1
+        return None
 
     def _add(
         self, one: Difference, times: Times, merged: "_Result", cpu: int | None = None, *, far: bool = False

@@ -208,6 +208,25 @@ def test_entries_that_go_meanwhile(lab: Lab, kind: str) -> None:
     assert merged(report, "m")[1:3] == (0, 1)
 
 
+def test_an_entry_that_is_written_while_it_goes_stays(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = lab.old(counting("HASH", BEFORE))
+    at(old, 0)
+    done = lab.upgraded(old, counting("HASH", AFTER))
+    old.map("m").delete(bytes(4))
+    take = sys_bpf.map_lookup_and_delete
+
+    def later(fd: int, key: bytes, size: int, flags: int = 0) -> bytes | None:
+        at(done.new, 0)
+        return take(fd, key, size, flags)
+
+    monkeypatch.setattr(sys_bpf, "map_lookup_and_delete", later)
+    report = done.finish()
+    assert done.new.entries("m")[0]["n"] == 2
+    assert merged(report, "m") == (0, 0, 0, ())
+
+
 def test_what_an_lru_map_has_put_out_is_not_deleted(lab: Lab) -> None:
     old = lab.old(counting("LRU_HASH", BEFORE))
     at(old, 1)
@@ -244,9 +263,10 @@ def test_prefixes(lab: Lab) -> None:
     old.run(2)
     done.new.run(3)
     old.map("m").update((25).to_bytes(4, "little") + bytes([10, 0, 0, 0]), bytes(16))
+    old.map("m").delete((8).to_bytes(4, "little") + bytes([10, 0, 0, 0]))
     done.finish()
     assert {key: one["n"] for key, one in done.new.entries("m").items()} == {
-        "10.0.0.0/8": 8, "10.0.0.0/16": 16, "10.0.0.0/24": 24 + 1 + 2 + 30, "10.0.0.0/25": 0,
+        "10.0.0.0/16": 16, "10.0.0.0/24": 24 + 1 + 2 + 30, "10.0.0.0/25": 0,
     }  # fmt: skip
 
 
