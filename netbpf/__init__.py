@@ -24,9 +24,16 @@ if TYPE_CHECKING:
     from netbpf.api import elf_headers as elf_headers
     from netbpf.api import get as get
     from netbpf.api import inspect as inspect
+    from netbpf.api import links as links
+    from netbpf.api import maps as maps
     from netbpf.api import pending as pending
+    from netbpf.api import program_code as program_code
+    from netbpf.api import program_machine_code as program_machine_code
+    from netbpf.api import programs as programs
+    from netbpf.api import read_cases as read_cases
     from netbpf.api import replay as replay
     from netbpf.api import run as run
+    from netbpf.api import run_cases as run_cases
     from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
@@ -67,9 +74,16 @@ _HOMES = {
         "elf_headers",
         "get",
         "inspect",
+        "links",
+        "maps",
         "pending",
+        "program_code",
+        "program_machine_code",
+        "programs",
+        "read_cases",
         "replay",
         "run",
+        "run_cases",
         "set_member",
         "set_values",
         "stats",
@@ -90,7 +104,7 @@ __all__ = [
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
     "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
     "disassemble", "elf_headers", "get", "inspect",
-    "pending", "replay", "run", "set_member",
+    "pending", "read_cases", "replay", "run", "run_cases", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 

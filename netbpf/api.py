@@ -9,7 +9,7 @@ Each operation imports what it needs when it is called: ``status`` does not pay 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from netbpf.bpf.btf.values import Value
     from netbpf.bpf.object import ObjectSpec
     from netbpf.compiler.result import CompileResult, Options
+    from netbpf.insight.choose import Wanted
+    from netbpf.insight.jited import MachineCode
+    from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
     from netbpf.insight.model import ElfHeaders, Listing, ObjectReport
     from netbpf.manager.autopins import CompanionSet
     from netbpf.manager.companions import AutoResult
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from netbpf.manager.upgrade import Upgraded
     from netbpf.model import Attachment
     from netbpf.net.netns import Namespace
+    from netbpf.packets.cases_model import CaseFile, CaseResult, CasesResult
     from netbpf.packets.context import Context
     from netbpf.packets.diff_model import DiffResult
     from netbpf.packets.replay import Progress
@@ -623,6 +627,38 @@ def diff(
     return run(request, progress)
 
 
+def read_cases(path: StrPath, *, object: str | None = None) -> CaseFile:  # noqa: A002 - the file's word
+    """Read a TOML file of test cases (docs/test.md), without running anything.
+
+    ``object`` is tested in place of what the file names. Raises UsageError with file and line for what is wrong in it,
+    ToolMissingError where packets are written as expressions and scapy is missing.
+    """
+    from netbpf.packets.cases_read import read_cases as read
+
+    return read(path, object=object)
+
+
+def run_cases(
+    file: StrPath | CaseFile,
+    *,
+    words: Sequence[str] = (),
+    progress: Callable[[CaseResult], None] | None = None,
+) -> CasesResult:
+    """Run test cases, each on a program just loaded and attached to nothing.
+
+    ``file`` is a TOML file or what ``read_cases`` made of one; with ``words`` only cases whose name holds one of them
+    are run; ``progress`` is called after each. A case that fails is a result, as is one whose program the verifier
+    refuses. Raises UsageError for a file that is wrong, and where no case could be run what the first one raised:
+    ObjectError, CompileError, VerifierError, PermissionDeniedError, NotSupportedError.
+    """
+    from netbpf.packets.cases_model import CaseFile
+    from netbpf.packets.cases_run import run_cases as run
+
+    return run(
+        file if isinstance(file, CaseFile) else read_cases(file), words=words, progress=progress
+    )
+
+
 def compile(  # noqa: A001 - the verb users know
     sources: StrPath | Sequence[StrPath],
     output: StrPath | None = None,
@@ -757,3 +793,71 @@ def elf_headers(object: StrPath) -> ElfHeaders:  # noqa: A002
     from netbpf.insight.headers import headers
 
     return headers(_opened(object)[0].elf)
+
+
+# --- looking into the kernel ---
+
+# What is meant: an id, a name, a tag or the path of a pin, as one word or with the word for it ("name", "17").
+Which = int | str | tuple[str, ...]
+
+
+def _wanted(which: Which | None) -> Wanted:
+    from netbpf.insight.choose import Wanted, parse
+
+    if which is None:
+        return Wanted()
+    if isinstance(which, int):
+        return Wanted(id=which)
+    return parse((which,) if isinstance(which, str) else which)
+
+
+def programs(which: Which | None = None, *, all_netns: bool = False) -> list[KernelProgram]:
+    """The programs that the kernel has, with pins, processes and hooks: all, or those that are meant.
+
+    Hooks are those of this network namespace, or of all. One that vanishes meanwhile is left out. Raises
+    NotAttachedError where none is what was meant, PermissionDeniedError.
+    """
+    from netbpf.insight.kernel import programs as run
+
+    return run(_wanted(which), lambda: status(all_netns=all_netns))
+
+
+def maps(which: Which | None = None, *, all_netns: bool = False) -> list[KernelMap]:
+    """The maps that the kernel has, with the programs that use them; see ``programs``."""
+    from netbpf.insight.kernel import maps as run
+
+    return run(_wanted(which), lambda: status(all_netns=all_netns))
+
+
+def links(which: Which | None = None) -> list[KernelLink]:
+    """The links that the kernel has: all, or one by its id or pin. Raises NotAttachedError, PermissionDeniedError."""
+    from netbpf.insight.kernel import links as run
+
+    def names() -> dict[int, str]:
+        from socket import if_nameindex
+
+        return dict(if_nameindex())
+
+    return run(_wanted(which), names)
+
+
+def program_code(which: Which) -> list[Listing]:
+    """The instructions of a running program as the verifier left them, by functions, with source lines.
+
+    Raises NotAttachedError, UsageError where several are meant, PermissionDeniedError, NotSupportedError.
+    """
+    from netbpf.insight.kernel import open_program
+    from netbpf.insight.xlated import RunningCode
+
+    with open_program(_wanted(which)) as program:
+        return RunningCode(program).xlated()
+
+
+def program_machine_code(which: Which) -> list[MachineCode]:
+    """The machine code of a running program; without objdump its bytes alone. Raises as ``program_code``."""
+    from netbpf.insight.jited import machine_code
+    from netbpf.insight.kernel import open_program
+    from netbpf.insight.xlated import RunningCode
+
+    with open_program(_wanted(which)) as program:
+        return machine_code(RunningCode(program))

@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
 from netbpf.constants import Hook, TcAction, XdpAction
-from netbpf.packets.verdicts import verdict_name, verdict_number
+from netbpf.packets.verdicts import verdict_name, verdict_numbers, verdict_words
 from netns_fixtures.errors import TrafficError
 from netns_fixtures.kinds import AttachKind
 
@@ -20,12 +20,6 @@ _TC: Final[dict[int, Fate]] = {
     TcAction.SHOT: "drop", TcAction.STOLEN: "drop", TcAction.QUEUED: "drop", TcAction.TRAP: "drop",
     TcAction.REDIRECT: "redirect",
 }  # fmt: skip
-# What the words of XDP mean at TC, where a program says as much in several ways.
-_AT_TC: Final = {
-    "drop": {int(TcAction.SHOT)},
-    "pass": {int(TcAction.OK), int(TcAction.UNSPEC), int(TcAction.PIPE)},
-}
-
 
 def fate(hook: Hook, verdict: int) -> Fate:
     """What becomes of the packet; of what is no verdict XDP makes a drop, and TC no opinion."""
@@ -54,16 +48,9 @@ def wanted(kind: AttachKind, verdict: Verdict) -> Wanted:
         number = int(verdict)
         words = verdict.name.lower() if isinstance(verdict, IntEnum) else verdict_name(hook, number)
         return Wanted(frozenset({number}), fate(hook, number), words)
-    if kind.family == "tc" and verdict in _AT_TC:
-        numbers = frozenset(_AT_TC[verdict])
-        return Wanted(numbers, fate(hook, min(numbers)), verdict)
-    found = verdict_number(hook, verdict)
-    if found is None:
-        actions = XdpAction if hook is Hook.XDP else TcAction
-        names = dict.fromkeys(
-            [*(_AT_TC if hook is not Hook.XDP else ()), *(one.name.lower() for one in actions)]
-        )
+    numbers = verdict_numbers(hook, verdict)
+    if not numbers:
         raise TrafficError(
-            f"{verdict!r} is no verdict of {kind.family}; there are {', '.join(names)}"
+            f"{verdict!r} is no verdict of {kind.family}; there are {', '.join(verdict_words(hook))}"
         )
-    return Wanted(frozenset({found}), fate(hook, found), verdict)
+    return Wanted(numbers, fate(hook, min(numbers)), verdict)

@@ -117,7 +117,7 @@ class Extension(NamedTuple):
 
 
 def extension(number: int, units: int) -> Extension:
-    """A well-formed one: ``units`` of 8 bytes beyond the first 8 (AH: of 4 beyond 12, routing: of 16), mostly padding."""
+    """A well-formed one: ``units`` of 8 bytes beyond the first 8 (AH: 4 beyond 12, routing: 16), mostly padding."""
     if number == AUTH:
         # RFC 4302 2.2: the length counts words of 4 bytes, minus 2.
         return Extension(number, struct.pack("!BxxII", units + 1, 1, 1) + bytes(4 * units))

@@ -32,7 +32,11 @@ COMMANDS = {
     "run": ("run", "Send one packet through a program, without a network."),
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),
+    "test": ("test", "Run a table of cases: packets, verdicts, counters."),
     "inspect": ("inspect", "Show what an object file holds and needs."),
+    "prog": ("prog", "List, show and dump the programs of the kernel."),
+    "map": ("map", "List, show and dump the maps of the kernel."),
+    "link": ("link", "List the links of the kernel."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -25,6 +25,28 @@ def verdict_number(hook: Hook, name: str) -> int | None:
     return next((int(one) for one in actions if one.name == upper), None)
 
 
+# What the words of XDP mean at TC, where a program says as much in several ways.
+_AT_TC = {
+    "drop": frozenset({int(TcAction.SHOT)}),
+    "pass": frozenset({int(TcAction.OK), int(TcAction.UNSPEC), int(TcAction.PIPE)}),
+}
+
+
+def verdict_numbers(hook: Hook, name: str) -> frozenset[int]:
+    """The verdicts a test means by a name: one, but for TC's "pass" (ok, unspec, pipe); none where it is no verdict."""
+    if hook is not Hook.XDP and name in _AT_TC:
+        return _AT_TC[name]
+    number = verdict_number(hook, name)
+    return frozenset() if number is None else frozenset({number})
+
+
+def verdict_words(hook: Hook) -> list[str]:
+    """The names that ``verdict_numbers`` knows."""
+    actions = XdpAction if hook is Hook.XDP else TcAction
+    words = [] if hook is Hook.XDP else [*_AT_TC]
+    return list(dict.fromkeys([*words, *(one.name.lower() for one in actions)]))
+
+
 def fate(hook: Hook, verdict: int) -> str:
     """What a real hook does with a number that is no verdict; "" for those that are.
 
