@@ -39,6 +39,20 @@ _LIBC_HEADERS = frozenset(
 )
 
 
+# Headers of the kernel's own code that people include out of habit; none is among those for user space.
+_KERNEL_INSIDE = frozenset(
+    f"linux/{name}.h"
+    for name in (
+        "skbuff", "netdevice", "filter", "kernel", "module", "slab", "sched", "fs", "mm_types", "ktime", "init",
+        "inetdevice", "etherdevice", "kconfig", "compiler", "printk",
+    )
+)  # fmt: skip
+_INSIDE = (
+    "it is a header of the kernel's own code: take the types from vmlinux.h (bpftool btf dump file "
+    "/sys/kernel/btf/vmlinux format c > vmlinux.h), or write it for BCC: --frontend bcc"
+)
+
+
 def target_arch() -> str:
     """The kernel's name of this architecture, as ``__TARGET_ARCH_...`` of <bpf/bpf_tracing.h> wants it."""
     machine = os.uname().machine
@@ -83,7 +97,11 @@ def missing_header(output: str) -> str | None:
     witness, debian, fedora = _PACKAGES.get(first, _LIBC)
     if first in _PACKAGES or first in _LIBC_HEADERS:
         # A witness that is there means the name is wrong, or too new, and no package would help.
-        return None if _installed(witness) else _install(debian, fedora)
+        if _installed(witness):
+            return _INSIDE if header in _KERNEL_INSIDE else None
+        return _install(debian, fedora)
+    if first == "net":
+        return _INSIDE
     return f"name the directory that holds {header} with -I DIR"
 
 

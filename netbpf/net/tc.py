@@ -22,6 +22,7 @@ from netbpf.net.devices import device
 from netbpf.net.failures import gone, program_label, shown, translated
 from netbpf.net.filters import Filter, Qdisc, filters, qdisc, remove_clsact, remove_filter
 from netbpf.net.rtnetlink import Session
+from netbpf.text import word
 
 ETH_P_ALL: Final = 3
 _HOOKS: Final = (Hook.TC_INGRESS, Hook.TC_EGRESS)
@@ -56,7 +57,7 @@ def ensure_clsact(session: Session, interface: Interface) -> bool:
     for _ in range(2):
         found = qdisc(session, interface.index)
         if found is not None:
-            _check_clsact(found, interface)
+            _check_clsact(session, found, interface)
             return False
         try:
             netlink.add_clsact(session, interface.index)
@@ -73,12 +74,18 @@ def ensure_clsact(session: Session, interface: Interface) -> bool:
     raise HookBusyError(f"cannot {action}: it comes and goes", hint="try again")
 
 
-def _check_clsact(found: Qdisc, interface: Interface) -> None:
+def _check_clsact(session: Session, found: Qdisc, interface: Interface) -> None:
     if found.kind != "clsact":
         name = shown(interface)
+        present = _of(session, interface, Hook.TC_INGRESS, found)
+        on_it = ", ".join(
+            program_label(one.prog_id) if one.prog_id else f"a {one.kind} filter"
+            for one in present[:3]
+        ) + (f" and {len(present) - 3} more" if len(present) > 3 else "")
         raise HookBusyError(
-            f"{name} has an '{found.kind}' qdisc that netbpf did not make; a clsact qdisc cannot stand beside it",
-            hint=f"if nobody needs it and its filters: tc qdisc del dev {name} {found.kind}; "
+            f"{name} has an '{found.kind}' qdisc that netbpf did not make, with {on_it or 'no filters'} on it; "
+            "a clsact qdisc cannot stand beside it",
+            hint=f"if nobody needs it and its filters: tc qdisc del dev {word(interface.name)} {found.kind}; "
             "or attach with --link (TCX)",
         )
 
@@ -101,7 +108,7 @@ def attach(
         if device(session, interface.index) is None:
             raise gone(interface)
         raise NotAttachedError(f"cannot {action}: there is no clsact qdisc")
-    _check_clsact(found, interface)
+    _check_clsact(session, found, interface)
     for _ in range(_HANDLE_ATTEMPTS):
         neighbours = [
             one
@@ -244,10 +251,10 @@ def _filter_error(error: KernelError, action: str, interface: Interface) -> Netb
             f"cannot {action}: {error.detail}", hint="the kernel needs CONFIG_NET_CLS_BPF"
         )
     if "block is shared" in error.detail:  # net/sched/cls_api.c tc_new_tfilter
-        name = shown(interface)
         return HookBusyError(
             f"cannot {action}: the filters of its qdisc are a block that other interfaces use too: {error.detail}",
-            hint=f"attach with --link (TCX), or make the qdisc anew without a block: tc qdisc show dev {name}",
+            hint="attach with --link (TCX), or to the block with tc filter add block N; "
+            f"tc qdisc show dev {word(interface.name)} has its number",
         )
     if "kind does not match" in error.detail:
         return HookBusyError(

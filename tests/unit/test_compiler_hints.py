@@ -44,6 +44,20 @@ CASES = {
         'int f(void) { asm volatile("mov %eax, %ebx"); return 0; }\n',
         "inline assembly has to be BPF's",
     ),
+    "header": (
+        ("struct md { long data; };\n"
+        "int f(struct md *c) { struct ethhdr *e = (void *)c->data; struct iphdr *ip = (void *)(e + 1);\n"
+        "return ip->protocol == IPPROTO_TCP && e->h_proto == ETH_P_IP; }\n"),
+        "include <linux/if_ether.h>",
+    ),
+    "types": ("u32 x;\n", "with <linux/types.h> it is __u32"),
+    "stdint": ("uint32_t x; bool y;\n", "include <stdint.h>, <stdbool.h>"),
+    "legacy map": ("struct bpf_map_def m = { .type = 1 };\n", 'SEC(".maps")'),
+    "dialect": ("#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nBPF_HASH(x);\nint f(void *c) { return 2; }\n", "--frontend bcc"),
+    "section": ('int m SEC("maps");\n', "bpf_helpers.h"),
+    "section first": ('typedef int x; struct s SEC("maps") m = { 1 };\n', "bpf_helpers.h"),
+    "kernel header": ("#include <linux/skbuff.h>\n", "vmlinux.h"),
+    "twice": ("struct xdp_md { int x; };\n#include <linux/bpf.h>\n", "not both"),
     "library": ('int f(void) { return printf("x"); } int g(void) { return 1 + ; }\n', "bpf_printk()"),
 }  # fmt: skip
 
