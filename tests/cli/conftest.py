@@ -9,6 +9,7 @@ import pytest
 from netns_fixtures.residue import Snapshot
 from netns_fixtures.topology import Topology
 from tests.cli.lab import Lab
+from tests.support.mounts import unmount_bpffs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,14 +20,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Records, cache and terminal of this test alone."""
     state = tmp_path / "state"
     monkeypatch.setenv("NETBPF_STATE_DIR", str(state))
     monkeypatch.setenv("NETBPF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    return state
+    yield state
+    unmount_bpffs(state)
 
 
 @pytest.fixture

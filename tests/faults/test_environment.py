@@ -156,7 +156,11 @@ SHELLS = {
     "with-a-bpffs-of-its-own": lambda name: (
         "ip", "netns", "exec", name, "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf && exec "$@"', "sh",
     ),
-    "unshare": lambda name: ("nsenter", f"--net=/run/netns/{name}", "unshare", "--mount"),
+    # Without a bpffs of the host, which would last.
+    "unshare": lambda name: (
+        "nsenter", f"--net=/run/netns/{name}", "unshare", "--mount", "sh", "-c",
+        'while umount -l /sys/fs/bpf 2>/dev/null; do :; done; exec "$@"', "sh",
+    ),
 }  # fmt: skip
 
 

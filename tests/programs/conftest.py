@@ -12,6 +12,7 @@ from netns_fixtures.kinds import AttachKind
 from netns_fixtures.rig import Rig
 from netns_fixtures.topology import Wire
 from tests.programs.filters import InTestRun, OnWire
+from tests.support.mounts import unmount_bpffs
 
 Programs = Callable[[str], Loaded]
 
@@ -76,7 +77,9 @@ def any_filter(request: pytest.FixtureRequest, drop_programs: Programs) -> Itera
 
 
 @pytest.fixture
-def private_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Records and cache of netbpf for this test alone."""
     monkeypatch.setenv("NETBPF_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NETBPF_CACHE_DIR", str(tmp_path / "cache"))
+    yield
+    unmount_bpffs(tmp_path / "state")
