@@ -39,7 +39,8 @@ class Refusal:
 
     def explained(self, scene: Scene, words: str) -> NetbpfError:
         """The error for one case."""
-        meaning, remedy = self.answer(scene) if self.answer else (self.meaning, self.remedy)
+        general = Answer(self.meaning, self.remedy.replace("`", "").replace("eth0", scene.name))
+        meaning, remedy = self.answer(scene) if self.answer else general
         said = f": {words}" if words else ""
         return self.error(f"cannot {scene.action}: {meaning}{said}", hint=remedy)
 

@@ -60,7 +60,7 @@ def no_native(scene: Scene) -> Answer:
     ports = [word(one.name) for one in devices(scene.session) if one.master == scene.device.ifindex]
     remedy = SKB
     if ports:
-        listed = ",".join(ports[:8])
+        listed = ",".join(sorted(ports)[:8])
         remedy += f"; or attach to what it is made of: netbpf attach xdp {listed} ..."
     return Answer(f"{driver_words(scene.session, scene.interface.name)} refuses it", remedy)
 
