@@ -1,6 +1,5 @@
 """``netbpf attach``."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,13 @@ from netbpf.cli.options import (
     direction_options,
     hook_of,
     lock_option,
+    source_options,
 )
 from netbpf.errors import VerifierError
 from netbpf.text import escape
 
 if TYPE_CHECKING:
-    from netbpf.compiler.result import Frontend
+    from netbpf.compiler.result import Options
 
 
 @contextmanager
@@ -110,22 +110,7 @@ def log_kept(path: Path | None) -> Iterator[None]:
     help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system: "
     "what is there is used, the rest is pinned, and stays after detach. Without it such maps are not shared.",
 )  # fmt: skip
-@click.option(
-    "-I",
-    "include_dirs",
-    metavar="DIR",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="C source: header directory.",
-)
-@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
-@click.option(
-    "--frontend",
-    type=click.Choice(["auto", "clang", "bcc"]),
-    default="auto",
-    help="C source: which compiler.",
-)
-@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
+@source_options
 @click.option(
     "--btf",
     "kernel_btf",
@@ -164,10 +149,7 @@ def attach_command(
     name: str | None,
     pref: int | None,
     pin_maps: Path | None,
-    include_dirs: tuple[Path, ...],
-    defines: tuple[str, ...],
-    frontend: "Frontend",
-    clang: str | None,
+    compiler: "Options",
     kernel_btf: Path | None,
     log_file: Path | None,
     confirm: float | None,
@@ -195,9 +177,7 @@ def attach_command(
     from netbpf import api
     from netbpf.cli.progress import patience
     from netbpf.cli.render.attach import print_results
-    from netbpf.compiler.result import Options
 
-    headers = tuple(map(str, include_dirs))
     with log_kept(log_file), patience("the verifier is working"):
         attached = api.attach(
             hook_of(kind, direction),
@@ -220,7 +200,7 @@ def attach_command(
             pref=pref,
             pin_maps=pin_maps,
             netns=netns,
-            compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
+            compiler=compiler,
             kernel_btf=kernel_btf,
             confirm=confirm,
             lock_timeout=lock_timeout,

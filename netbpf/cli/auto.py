@@ -1,15 +1,20 @@
 """``netbpf attach auto`` and ``netbpf detach auto``: programs that are on no interface."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from netbpf.cli.options import common_options, json_option, lock_option, verbose_option
+from netbpf.cli.options import (
+    common_options,
+    json_option,
+    lock_option,
+    source_options,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
-    from netbpf.compiler.result import Frontend
+    from netbpf.compiler.result import Options
 
 
 class WithAuto(click.Command):
@@ -66,18 +71,7 @@ class WithAuto(click.Command):
     "--cgroup", metavar="DIR", type=click.Path(path_type=Path),
     help="Where cgroup programs go: a directory of cgroup v2 (default: its root).",
 )  # fmt: skip
-@click.option(
-    "-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path),
-    help="C source: header directory.",
-)  # fmt: skip
-@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
-@click.option(
-    "--frontend",
-    type=click.Choice(["auto", "clang", "bcc"]),
-    default="auto",
-    help="C source: which compiler.",
-)
-@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
+@source_options
 @click.option(
     "--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path),
     help="Kernel types to relocate against.",
@@ -98,10 +92,7 @@ def attach_auto_command(
     maps: tuple[str, ...],
     pin_maps: Path | None,
     cgroup: Path | None,
-    include_dirs: tuple[Path, ...],
-    defines: tuple[str, ...],
-    frontend: "Frontend",
-    clang: str | None,
+    compiler: "Options",
     kernel_btf: Path | None,
     log_file: Path | None,
     lock_timeout: float,
@@ -123,9 +114,7 @@ def attach_auto_command(
     from netbpf.cli.attach import log_kept
     from netbpf.cli.progress import patience
     from netbpf.cli.render.auto import print_attached
-    from netbpf.compiler.result import Options
 
-    headers = tuple(map(str, include_dirs))
     with log_kept(log_file), patience("the verifier is working"):
         result = api.attach_auto(
             source,
@@ -138,7 +127,7 @@ def attach_auto_command(
             pin_maps=pin_maps,
             cgroup=cgroup,
             netns=netns,
-            compiler=Options(headers, defines, clang, frontend, color=sys.stderr.isatty()),
+            compiler=compiler,
             kernel_btf=kernel_btf,
             lock_timeout=lock_timeout,
         )

@@ -1,11 +1,14 @@
 """``netbpf diff``."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from netbpf.cli.replay import capture_options, compiler_options, remark
+from netbpf.cli.replay import capture_options, remark
 from netbpf.errors import ExitCode, NetbpfError
+
+if TYPE_CHECKING:
+    from netbpf.compiler.result import Options
 
 DIFFERENT = 1
 
@@ -42,7 +45,7 @@ def diff_command(
     as_json: bool,
     kernel_btf: str | None,
     verbose: bool,
-    **compiling: Any,
+    compiler: "Options",
 ) -> int:
     """Send the packets of a capture through two programs, and show where verdict or output differ.
 
@@ -72,7 +75,7 @@ def diff_command(
                 limit=limit,
                 output=output,
                 samples=samples,
-                compiler=compiler_options(**compiling),
+                compiler=compiler,
                 kernel_btf=kernel_btf,
                 progress=progress,
             )

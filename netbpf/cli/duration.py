@@ -1,7 +1,7 @@
 """Durations as people type them: ``30``, ``30s``, ``5m``, ``1h30m``."""
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,7 +10,13 @@ SHORTEST: Final = 5  # seconds; nobody sees what happened and types a command in
 LONGEST: Final = 24 * 3600
 
 
-class Duration(click.ParamType):
+if TYPE_CHECKING:
+    _Parameter = click.ParamType[float]
+else:
+    _Parameter = click.ParamType  # generic only since click 8.3
+
+
+class Duration(_Parameter):
     """A time of whole seconds; the parameter is seconds as a float."""
 
     name = "duration"

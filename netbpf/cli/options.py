@@ -1,13 +1,17 @@
 """Options that several commands share."""
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from netbpf.cli.duration import Duration
 from netbpf.constants import Hook
+
+if TYPE_CHECKING:
+    from netbpf.compiler.result import Frontend
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +30,42 @@ lock_option = click.option(
 )  # fmt: skip
 
 TRY = 60.0  # seconds
+
+
+def source_options(function: F) -> F:
+    """How a C source is compiled, as the parameter ``compiler``."""
+
+    @functools.wraps(function)
+    def called(
+        *args: Any,
+        include_dirs: tuple[str, ...],
+        defines: tuple[str, ...],
+        frontend: "Frontend",
+        clang: str | None,
+        **named: Any,
+    ) -> Any:
+        from netbpf.compiler.result import Options
+
+        compiler = Options(include_dirs, defines, clang, frontend, color=sys.stderr.isatty())
+        return function(*args, compiler=compiler, **named)
+
+    options = (
+        click.option(
+            "-I", "include_dirs", metavar="DIR", multiple=True, help="C source: header directory."
+        ),
+        click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro."),
+        click.option(
+            "--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto",
+            help="C source: which compiler.",
+        ),
+        click.option(
+            "--clang", metavar="CLANG", help="C source: clang to use, a command or a path."
+        ),
+    )  # fmt: skip
+    made: Callable[..., Any] = called
+    for option in reversed(options):
+        made = option(made)
+    return made  # type: ignore[return-value]
 
 
 def confirm_options(function: F) -> F:

@@ -1,16 +1,15 @@
 """``netbpf replay``."""
 
-import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from netbpf.cli.options import F, json_option, netns_option, verbose_option
+from netbpf.cli.options import F, json_option, netns_option, source_options, verbose_option
 from netbpf.text import escape
 
 if TYPE_CHECKING:
-    from netbpf.compiler.result import Frontend, Options
+    from netbpf.compiler.result import Options
 
 _SOURCE_OPTIONS = (
     click.option(
@@ -18,12 +17,6 @@ _SOURCE_OPTIONS = (
         help="What the program is for, where its section does not say.",
     ),
     click.option("--set", "settings", metavar="VAR=VALUE", multiple=True, help="Set a global variable before loading."),
-    click.option("-I", "include_dirs", metavar="DIR", multiple=True, help="C source: header directory."),
-    click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro."),
-    click.option(
-        "--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto", help="C source: which compiler."
-    ),
-    click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path."),
     click.option("--btf", "kernel_btf", metavar="FILE", help="Kernel types to relocate against."),
     click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N packets."),
     click.option(
@@ -37,16 +30,7 @@ def capture_options(function: F) -> F:
     """What the commands on captures have in common."""
     for option in reversed((*_SOURCE_OPTIONS, json_option, verbose_option)):
         function = option(function)
-    return function
-
-
-def compiler_options(
-    include_dirs: tuple[str, ...], defines: tuple[str, ...], clang: str | None, frontend: "Frontend"
-) -> "Options":
-    """How C sources are compiled."""
-    from netbpf.compiler.result import Options
-
-    return Options(include_dirs, defines, clang, frontend, color=sys.stderr.isatty())
+    return source_options(function)
 
 
 def remark(notes: Iterable[str], warnings: Iterable[str]) -> None:
@@ -87,7 +71,7 @@ def replay_command(
     netns: str | None,
     kernel_btf: str | None,
     verbose: bool,
-    **compiling: Any,
+    compiler: "Options",
 ) -> None:
     """Send every packet of a capture through a program, which is attached to nothing.
 
@@ -118,7 +102,7 @@ def replay_command(
             output=output,
             dropped=dropped,
             samples=samples,
-            compiler=compiler_options(**compiling),
+            compiler=compiler,
             kernel_btf=kernel_btf,
             progress=progress,
         )

@@ -1,13 +1,13 @@
 """``netbpf run``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from netbpf.cli.options import common_options
-from netbpf.cli.replay import compiler_options
+from netbpf.cli.options import common_options, source_options
 
 if TYPE_CHECKING:
+    from netbpf.compiler.result import Options
     from netbpf.packets.context import Context
     from netbpf.packets.given import Given
 
@@ -105,17 +105,7 @@ def _number(text: str | None, option: str, bits: int = 32) -> int:
     metavar="TYPE",
     help="tc: skb->protocol, such as ipv6 or 0x86dd; written into the packet, from which the kernel takes it.",
 )
-@click.option(
-    "-I", "include_dirs", metavar="DIR", multiple=True, help="C source: header directory."
-)
-@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
-@click.option(
-    "--frontend",
-    type=click.Choice(["auto", "clang", "bcc"]),
-    default="auto",
-    help="C source: which compiler.",
-)
-@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
+@source_options
 @click.option("--btf", "kernel_btf", metavar="FILE", help="Kernel types to relocate against.")
 @common_options
 def run_command(
@@ -140,7 +130,7 @@ def run_command(
     as_json: bool,
     netns: str | None,
     verbose: bool,
-    **compiling: Any,
+    compiler: "Options",
 ) -> None:
     """Send one packet through a program, which is attached to nothing, and show what came of it.
 
@@ -170,7 +160,7 @@ def run_command(
             settings=settings,
             map_sizes=map_sizes,
             netns=netns,
-            compiler=compiler_options(**compiling),
+            compiler=compiler,
             kernel_btf=kernel_btf,
         )
     print_run(result, given.notes, as_json=as_json, verbose=verbose)

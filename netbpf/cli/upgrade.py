@@ -1,7 +1,5 @@
 """``netbpf upgrade`` and ``netbpf rollback``."""
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +10,11 @@ from netbpf.cli.options import (
     direction_options,
     hooks_of,
     lock_option,
+    source_options,
 )
 
 if TYPE_CHECKING:
-    from netbpf.compiler.result import Frontend
+    from netbpf.compiler.result import Options
 
 reset_option = click.option(
     "--reset", metavar="MAP", multiple=True,
@@ -39,16 +38,7 @@ dry_run_option = click.option(
 )  # fmt: skip
 @reset_option
 @dry_run_option
-@click.option(
-    "-I", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path),
-    help="C source: header directory.",
-)  # fmt: skip
-@click.option("-D", "defines", metavar="X=Y", multiple=True, help="C source: define a macro.")
-@click.option(
-    "--frontend", type=click.Choice(["auto", "clang", "bcc"]), default="auto",
-    help="C source: which compiler.",
-)  # fmt: skip
-@click.option("--clang", metavar="CLANG", help="C source: clang to use, a command or a path.")
+@source_options
 @confirm_options
 @lock_option
 @common_options
@@ -59,10 +49,7 @@ def upgrade_command(
     settings: tuple[str, ...],
     reset: tuple[str, ...],
     dry_run: bool,
-    include_dirs: tuple[Path, ...],
-    defines: tuple[str, ...],
-    frontend: "Frontend",
-    clang: str | None,
+    compiler: "Options",
     confirm: float | None,
     lock_timeout: float,
     as_json: bool,
@@ -81,7 +68,6 @@ def upgrade_command(
     from netbpf import api
     from netbpf.cli.progress import patience
     from netbpf.cli.render.upgrade import print_upgrade
-    from netbpf.compiler.result import Options
 
     hooks, named = hooks_of(words, direction, 3)
     given = [one for one in named if one is not None]
@@ -102,9 +88,7 @@ def upgrade_command(
             dry_run=dry_run,
             confirm=confirm,
             netns=netns,
-            compiler=Options(
-                tuple(map(str, include_dirs)), defines, clang, frontend, color=sys.stderr.isatty()
-            ),
+            compiler=compiler,
             lock_timeout=lock_timeout,
         )
     print_upgrade(done, dry_run=dry_run, as_json=as_json)
