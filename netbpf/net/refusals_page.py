@@ -57,7 +57,7 @@ _CONFINED: Final = (
      "`docker run --security-opt seccomp=unconfined`, a profile that allows bpf(2), or run it on the host"),
     ("a user namespace", "/proc/self/uid_map", "run it outside: bpf(2) asks for the host's capabilities"),
     ("kernel lockdown", "/sys/kernel/security/lockdown",
-     "do without what it forbids: `integrity` bpf_probe_write_user(), `confidentiality` reading kernel memory, kprobes"),
+     "do without what it forbids: `integrity` bpf_probe_write_user(), `confidentiality` reading kernel memory"),
     ("SELinux", "/sys/fs/selinux/enforce", "`ausearch -m avc -ts recent` shows what it denied"),
 )  # fmt: skip
 

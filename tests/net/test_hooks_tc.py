@@ -169,7 +169,7 @@ def test_a_priority_of_another_kind_of_filter(
         HookBusyError, match="priority 50 on tc/ingress of v0 belongs to a u32 filter"
     ) as caught:
         tc.attach(session, clsact, INGRESS, program.fileno(), name="p", priority=50)
-    assert "--priority" in (caught.value.hint or "")
+    assert "--pref" in (caught.value.hint or "")
     assert run("tc filter show dev v0 ingress") == before
 
 
