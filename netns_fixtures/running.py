@@ -139,9 +139,15 @@ class Running:
         within: float = PATIENCE,
     ) -> Changes:
         """A ``with`` block during which exactly these ``counters`` move, by so much, and no other one does."""
+        from netbpf.packets.cases_counters import canonical
+
+        maps = {one.name: one for one in self._reader.maps}
+        named: dict[str, Any] = {}
+        flatten("", expected, named)
+        named = {canonical(maps, name): value for name, value in named.items()}
         # TEST_RUN has counted when it returns.
         patience = within if self.kind.on_wire else 0.0
-        return Changes(self.counters, expected, ignore=ignore, within=patience)
+        return Changes(self.counters, named, ignore=ignore, within=patience)
 
     # --- the end ---
 

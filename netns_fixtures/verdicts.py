@@ -21,6 +21,7 @@ _TC: Final[dict[int, Fate]] = {
     TcAction.REDIRECT: "redirect",
 }  # fmt: skip
 
+
 def fate(hook: Hook, verdict: int) -> Fate:
     """What becomes of the packet; of what is no verdict XDP makes a drop, and TC no opinion."""
     if hook is Hook.XDP:

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from netbpf.bpf.btf.encode import encode_text
+from netbpf.bpf.btf.path import Index, Path
 from netbpf.bpf.btf.values import Value, format_value
+from netbpf.constants import MapType
 from netbpf.packets.cases_model import Expected
 from netbpf.packets.changes import Changes, parts
 from netbpf.packets.testrun import Bench
+from netbpf.stats.reader import OpenMap
 from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.text import did_you_mean
 
@@ -16,15 +20,31 @@ _TABLES = {VERDICTS_MAP: "verdicts", PROTOCOLS_MAP: "protocols"}
 _ROOT = re.compile(r"[^.\[]+")
 
 
-def moved(changes: Changes) -> dict[str, tuple[Value, Value]]:
+Moved: TypeAlias = dict[str, tuple[Value, Value]]
+
+
+def moved(changes: Changes) -> Moved:
     """(before, after) by path: ``dropped``, ``cfg.port``, ``rules[10.0.0.0/8].hits``, ``verdicts[drop].packets``."""
-    found: dict[str, tuple[Value, Value]] = {}
+    found: Moved = {}
     for variable in changes.variables:
         found.update(_parts(variable.name, variable.before, variable.after))
     for entry in changes.entries:
         name = f"{_TABLES.get(entry.map, entry.map)}[{entry.label}]"
         found.update(_parts(name, entry.before, entry.after))
     return found
+
+
+def add(total: Moved, happened: Moved) -> None:
+    """Add what moved later. Of numbers the differences are added up: between, somebody else may have written them."""
+    for name, (before, after) in happened.items():
+        first, last = total.get(name, (before, before))
+        if _number(last) and _number(before) and _number(after):
+            after = last + after - before  # type: ignore[operator]
+        total[name] = (first, after)
+
+
+def _number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parts(name: str, before: Value, after: Value) -> Iterator[tuple[str, tuple[Value, Value]]]:
@@ -59,9 +79,7 @@ class Row(NamedTuple):
     words: str
 
 
-def wrong(
-    happened: Mapping[str, tuple[Value, Value]], expected: Mapping[str, Expected]
-) -> list[Row]:
+def wrong(happened: Moved, expected: Mapping[str, Expected]) -> list[Row]:
     """The counters that did not do as expected, those named first."""
     rows = []
     for name in dict.fromkeys([*expected, *happened]):
@@ -74,7 +92,6 @@ def wrong(
 
 
 def _row(name: str, before: Value, after: Value, wanted: Expected, *, there: bool) -> Row | None:
-    number = isinstance(after, int | float) and not isinstance(after, bool)
     if isinstance(wanted, str):
         text = wanted.removeprefix("=").strip()
         if there and (format_value(after) == text or after == text):
@@ -85,7 +102,7 @@ def _row(name: str, before: Value, after: Value, wanted: Expected, *, there: boo
         return None
     if not there:
         return Row(name, wanted, 0, f"did not move, expected {_signed(wanted)}") if wanted else None
-    if number and isinstance(before, int | float) and isinstance(after, int | float):
+    if isinstance(before, int | float) and isinstance(after, int | float) and _number(after):
         delta = after - before
         if delta == wanted and not isinstance(wanted, bool):
             return None
@@ -111,3 +128,20 @@ def unknown_names(bench: Bench, names: Iterable[str]) -> Iterator[tuple[str, str
         root = _ROOT.match(path)
         if root is None or root[0] not in known:
             yield path, did_you_mean(root[0] if root else path, known, "there are")
+
+
+def canonical(maps: Mapping[str, OpenMap], name: str) -> str:
+    """A counter's name as ``moved`` has it: a key may be typed in other ways, ``rules[10.0.0.1]`` for a ``__be32``.
+
+    UsageError or ObjectError for keys that the map cannot have.
+    """
+    steps = Path.parse(name).steps
+    one = maps.get(str(steps[0])) if steps else None
+    if one is None or one.holds_variables or len(steps) < 2 or not isinstance(steps[1], Index):
+        return name
+    if one.btf is None or not one.info.btf_key_type_id:
+        return name
+    lpm = one.info.type == MapType.LPM_TRIE
+    key = encode_text(one.btf, one.info.btf_key_type_id, steps[1].text, name=one.info.name, lpm=lpm)
+    rest = "".join(f"[{s.text}]" if isinstance(s, Index) else f".{s}" for s in steps[2:])
+    return f"{steps[0]}[{format_value(one.key(key))}]{rest}"

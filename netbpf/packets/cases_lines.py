@@ -52,9 +52,13 @@ class Lines:
 
     def of(self, *place: str | int) -> int:
         """The line of a place, or of the nearest that encloses it; 1 for none."""
-        while place and place not in self._lines:
+        while place:
+            # Of several tables of a name, the first.
+            found = self._lines.get(place) or self._lines.get((*place, 0))
+            if found:
+                return found
             place = place[:-1]
-        return self._lines.get(place, 1)
+        return 1
 
     def of_keys(self, table: Iterable[str], *place: str | int) -> dict[str, int]:
         """The lines of the keys of a table, some of which may be the whole file's."""

@@ -12,7 +12,7 @@ from netbpf.errors import NetbpfError, ObjectError, UsageError
 from netbpf.manager.settings import variables
 from netbpf.manager.sources import find_source
 from netbpf.model import Attachment, Interface, Occupant
-from netbpf.packets.cases_counters import moved, unknown_names
+from netbpf.packets.cases_counters import Moved, add, canonical, moved, unknown_names
 from netbpf.packets.cases_counters import wrong as wrong_counters
 from netbpf.packets.cases_judge import judge
 from netbpf.packets.cases_model import (
@@ -119,6 +119,7 @@ class _Runner:
                 self._read[key] = ObjectSpec.open(found.path).data, found.name
             except ObjectError as error:
                 error.message = f"{escape(self.path)}:{self._line(case, 'object')}: {error.message}"
+                error.args = (error.message,)
                 raise
             self.notes.update(dict.fromkeys(found.notes))
         return ObjectSpec(*self._read[key])
@@ -170,29 +171,30 @@ class _Runner:
 
     def _steps(self, case: Case, bench: Bench, ran: list[Ran], failures: list[Failure]) -> None:
         self._check(case, bench)
-        whole = Snapshot(bench.maps(), bench.hook) if case.counters is not None else None
+        total: Moved = {}
+        # What a case writes between its packets is not what the program did.
+        parted = any(one.settings or one.counters is not None for one in case.steps)
+        counted = case.counters is not None
+        whole = Snapshot(bench.maps(), bench.hook) if counted and not parted else None
         for number, step in enumerate(case.steps, 1):
             if step.settings:
                 self._write(bench, step.settings, step.lines.get("set", step.line))
-            part = Snapshot(bench.maps(), bench.hook) if step.counters is not None else None
+            part = Snapshot(bench.maps(), bench.hook) if parted else None
             for _ in range(step.repeat):
                 outcome = bench.run(step.packet, step.context)
-                ran.append(
-                    Ran(
-                        step.context.packet(step.packet),
-                        outcome.data,
-                        outcome.verdict,
-                        outcome.verdict_name,
-                    )
-                )
+                before = step.context.packet(step.packet)
+                ran.append(Ran(before, outcome.data, outcome.verdict, outcome.verdict_name))
                 found = self._judged(step, number, bench.hook, outcome)
                 failures += found
                 if found:
                     break  # of a packet that is repeated, the first is told
-            if part is not None and step.counters is not None:
-                failures += _counted(part, step.counters, case.ignore_counters, number)
-        if whole is not None and case.counters is not None:
-            failures += _counted(whole, case.counters, case.ignore_counters, len(case.steps))
+            if part is not None:
+                happened = moved(part.changes())
+                add(total, happened)
+                failures += _counted(bench, happened, step.counters, case.ignore_counters, number)
+        if whole is not None:
+            total = moved(whole.changes())
+        failures += _counted(bench, total, case.counters, case.ignore_counters, len(case.steps))
 
     def _judged(self, step: Step, number: int, hook: Hook, outcome: Outcome) -> list[Failure]:
         try:
@@ -203,12 +205,21 @@ class _Runner:
 
     def _check(self, case: Case, bench: Bench) -> None:
         """UsageError for names that the program does not have: such an expectation could never fail, or never hold."""
+
+        def line_of(one: Case | Step) -> int:
+            return one.lines.get("counters", one.line)
+
         everywhere: list[Case | Step] = [case, *case.steps]
         for where in everywhere:
             for name, hint in unknown_names(bench, where.counters or ()):
-                line = where.lines.get("counters", where.line)
+                line = line_of(where)
                 words = f"{escape(bench.program)} has no variable or map {escape(name)}"
                 raise self.wrong(line, words, hint)
+            for name in where.counters or ():
+                try:
+                    canonical(bench.maps(), name)
+                except (UsageError, ObjectError) as error:
+                    raise self.wrong(line_of(where), error.message, error.hint) from None
         kind = "xdp" if bench.hook is Hook.XDP else "tc"
         for step in case.steps:
             for name in step.verdict or ():
@@ -219,13 +230,23 @@ class _Runner:
 
 
 def _counted(
-    before: Snapshot, expected: Mapping[str, Any], ignored: Sequence[str], number: int
+    bench: Bench,
+    happened: Moved,
+    expected: Mapping[str, Any] | None,
+    ignored: Sequence[str],
+    number: int,
 ) -> list[Failure]:
+    if expected is None:
+        return []
     happened = {
-        name: values for name, values in moved(before.changes()).items()
+        name: values for name, values in happened.items()
         if not any(fnmatchcase(name, one) for one in ignored)
     }  # fmt: skip
-    rows = wrong_counters(happened, expected)
+    # People see the names they wrote.
+    typed = {canonical(bench.maps(), name): name for name in expected}
+    rows = wrong_counters(
+        {typed.get(name, name): values for name, values in happened.items()}, expected
+    )
     if not rows:
         return []
     width = max(len(row.name) for row in rows)

@@ -47,6 +47,16 @@ netbpf rollback eth9 xdp_globals --confirm 1h --json; netbpf confirm >/dev/null
 netbpf detach xdp eth9 xdp_count --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
+netbpf test cases.toml --json; true
+ip link add wire8 type veth peer name eth8; netbpf attach xdp eth8 held.bpf.c --link >/dev/null
+mkfifo gate
+python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
+netbpf prog show name held_prog --json
+netbpf map show name held_map --json
+netbpf link list /sys/fs/bpf/netbpf/links/*-xdp --json
+netbpf prog dump name held_prog --opcodes --json
+netbpf prog dump name held_prog --jited --json
+kill $!; wait $!; ip link del eth8
 netbpf inspect wishes.bpf.c --json
 netbpf inspect wishes.bpf.c --source --json
 netbpf inspect wishes.bpf.c --headers --json
@@ -133,6 +143,28 @@ SEC("xdp") int wishes(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
+CASES = """
+object = "edit.bpf.c"
+[[case]]
+packet = "IP()/UDP()"
+verdict = "shot"
+output = "unchanged"
+counters = { packets = 2 }
+[[case]]
+object = "rejected.bpf.c"
+packet = "IP()/UDP()"
+verdict = "drop"
+"""
+
+HELD = """
+SEC("xdp") int held_prog(struct xdp_md *ctx)
+{
+	__u32 key = 1;
+
+	return bpf_map_lookup_elem(&held_map, &key) ? XDP_PASS : XDP_DROP;
+}
+"""
+
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -147,7 +179,12 @@ def outputs() -> Outputs:
         "wider.bpf.c": WIDER,
         "companion.bpf.c": COMPANION,
         "edit.bpf.c": EDIT,
+        "cases.toml": CASES,
         "wishes.bpf.c": WISHES,
+        "held.bpf.c": WISHES.split("static")[0]
+        .partition("struct task")[0]
+        .replace("seen", "held_map")
+        + HELD,
     }
     page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
     run(page)

@@ -39,7 +39,7 @@ __u64 routed;
 __u32 hops = 1;
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16);
-	__type(key, __u32); __type(value, __u64);
+	__type(key, __be32); __type(value, __u64);
 } sources SEC(".maps");
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4);
@@ -151,7 +151,7 @@ def test_another_packet_afterwards_fails_with_the_fields(router: BenchProgram) -
 
 
 def test_counters_are_strict_and_do_not_wait(router: BenchProgram) -> None:
-    with router.changes({"routed": 2, "sources[33554442]": 1, "lengths[0]": 104}) as moved:
+    with router.changes({"routed": 2, "sources[10.0.0.2]": 1, "lengths[0]": 104}) as moved:
         router.run(DNS)
         router.run(WEB)
     assert moved.after["routed"] == 2

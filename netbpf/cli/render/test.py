@@ -95,14 +95,21 @@ def _case_json(path: str, result: CaseResult) -> dict[str, Any]:
             {"before": one.before.hex(), "after": one.after.hex(), "verdict": one.verdict_name}
             for one in result.ran
         ],
-        "failures": [
-            {
-                "kind": one.kind,
-                "step": one.step,
-                "message": one.message,
-                "expected": one.expected,
-                "got": one.got,
-            }
-            for one in result.failures
+        "failures": [_failure_json(one) for one in result.failures],
+    }
+
+
+def _failure_json(one: Failure) -> dict[str, Any]:
+    counted = one.expected if isinstance(one.expected, dict) else {}
+    expected, got = (None, None) if counted else (one.expected, one.got)
+    return {
+        "kind": one.kind,
+        "step": one.step,
+        "message": one.message,
+        "expected": " or ".join(expected) if isinstance(expected, list) else expected,
+        "got": got,
+        "counters": [
+            {"name": name, "expected": value, "got": one.got[name]}
+            for name, value in counted.items()
         ],
     }
