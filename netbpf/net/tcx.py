@@ -14,8 +14,10 @@ from netbpf.errors import (
     NotSupportedError,
 )
 from netbpf.model import Interface
+from netbpf.net.bpflinks import link_words
 from netbpf.net.failures import gone, shown, translated
 from netbpf.net.netns import Namespace
+from netbpf.text import word
 
 ATTACH_TYPE: Final = {
     Hook.TC_INGRESS: AttachType.TCX_INGRESS,
@@ -130,7 +132,14 @@ def detach(namespace: Namespace, interface: Interface, hook: Hook, prog_id: int)
         if error.errno == errno.ENOENT:
             raise NotAttachedError(f"program {prog_id} is not on {where} any more") from error
         if error.errno == errno.EBUSY:
-            raise HookBusyError(f"a link holds program {prog_id} on {where}") from error
+            links = [one.link_id for one in query(namespace, interface, hook).programs
+                     if one.prog_id == prog_id and one.link_id]  # fmt: skip
+            raise HookBusyError(
+                f"a link holds program {prog_id} on {where}"
+                + (f": {link_words(links[0])}" if links else ""),
+                hint="remove the link's pin, or end the process that has it open; "
+                f"netbpf detach tc {word(interface.name)} --force detaches the link",
+            ) from error
         raise translated(error, f"detach from {where}", interface) from error
 
 

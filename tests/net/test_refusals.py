@@ -1,6 +1,7 @@
 """Refused attachments: the kernel's own refusals for real, and those of drivers this machine lacks by a stand-in."""
 
 import errno
+import os
 import re
 import struct
 import subprocess
@@ -11,10 +12,11 @@ import pytest
 
 from netbpf._sys import bpf
 from netbpf._sys.fd import Fd
+from netbpf._sys.info import program_info
 from netbpf.constants import AttachType, Hook, Mode, ProgType
 from netbpf.errors import HookBusyError, KernelError, NetbpfError, NotSupportedError, ObjectError
 from netbpf.model import Interface, TcFilter
-from netbpf.net import ethtool, netlink, tc, xdp
+from netbpf.net import ethtool, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import resolve
 from netbpf.net.netns import Namespace
 from netbpf.net.refusals import REFUSALS, Refusal
@@ -164,6 +166,16 @@ def test_what_is_on_an_ingress_qdisc_is_named(
     [remedy] = commands(caught.value.hint)
     run(remedy.removesuffix(" or attach with --link (TCX)"))
     assert tc.ensure_clsact(session, veth)
+
+
+def test_who_holds_a_tcx_link_is_named(session: Session, veth: Interface, load: Load) -> None:
+    program = load(ProgType.SCHED_CLS)
+    space, number = session.namespace, program_info(program.fileno()).id
+    with tcx.attach_link(space, veth, Hook.TC_INGRESS, program.fileno()):
+        words = rf"link holds program {number} on .*: bpf_link \d+ holds it, kept by process {os.getpid()} "
+        with pytest.raises(HookBusyError, match=words) as caught:
+            tcx.detach(space, veth, Hook.TC_INGRESS, number)
+    assert "netbpf detach tc v0 --force" in (caught.value.hint or "")
 
 
 # ------------------------------------------------------------------------------------- drivers that are not here
