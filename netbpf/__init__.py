@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from netbpf.api import get as get
     from netbpf.api import inspect as inspect
     from netbpf.api import links as links
+    from netbpf.api import map_entries as map_entries
     from netbpf.api import maps as maps
     from netbpf.api import pending as pending
+    from netbpf.api import pin_map as pin_map
     from netbpf.api import program_code as program_code
     from netbpf.api import program_machine_code as program_machine_code
     from netbpf.api import programs as programs
@@ -75,8 +77,10 @@ _HOMES = {
         "get",
         "inspect",
         "links",
+        "map_entries",
         "maps",
         "pending",
+        "pin_map",
         "program_code",
         "program_machine_code",
         "programs",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netbpf.bpf.object import ObjectSpec
     from netbpf.compiler.result import CompileResult, Options
     from netbpf.insight.choose import Wanted
+    from netbpf.insight.entries import Entries
     from netbpf.insight.jited import MachineCode
     from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
     from netbpf.insight.model import ElfHeaders, Listing, ObjectReport
@@ -861,3 +862,26 @@ def program_machine_code(which: Which) -> list[MachineCode]:
 
     with open_program(_wanted(which)) as program:
         return machine_code(RunningCode(program))
+
+
+def map_entries(which: Which) -> Entries:
+    """The entries of one map, to read and write; a context manager.
+
+    >>> with map_entries("rules") as entries:  # doctest: +SKIP
+    ...     entries.update("{src: 10.0.0.0/8}", "drop")
+
+    Raises NotAttachedError, UsageError where several are meant, PermissionDeniedError.
+    """
+    from netbpf.insight.entries import Entries
+    from netbpf.insight.kernel import open_map
+
+    return Entries(open_map(_wanted(which)))
+
+
+def pin_map(which: Which, path: StrPath) -> Path:
+    """Give a map a name in a bpffs; it stays until the name is removed. Raises NetbpfError where the name is taken."""
+    from netbpf.insight.kernel import open_map
+    from netbpf.insight.pinning import pin
+
+    with open_map(_wanted(which)) as opened:
+        return pin(opened.fd.fileno(), Path(path))

@@ -186,6 +186,17 @@ class Map(Handle[MapInfo]):
         if first:
             yield from self._walked(limit)
 
+    def batches(self) -> Iterator[sys_bpf.Batch]:
+        """Raw keys and values end to end, many at a time where the kernel can, one by one elsewhere."""
+        plain = self.info.type in HASH_MAPS | ARRAY_MAPS and self.info.type != MapType.PROG_ARRAY
+        some = False
+        for batch in self._batches(None) if plain else ():
+            some = True
+            yield batch
+        if not some:
+            for key, value in self._walked(None):
+                yield sys_bpf.Batch(1, memoryview(key), memoryview(value), None)
+
     def _batches(self, limit: int | None) -> Iterator[sys_bpf.Batch]:
         """Reads of many entries; none at all where the kernel does not know them."""
         size = min(_BATCH if limit is None else max(limit, 64), max(self.info.max_entries, 1))

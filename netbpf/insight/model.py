@@ -151,12 +151,16 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True)
 class CodeLine:
-    """An instruction: index in slots of 8 bytes, bytes in hex, text; ``source`` where a new line of source begins."""
+    """An instruction: index in slots of 8 bytes, bytes in hex, text; ``source`` where a new line of source begins.
+
+    ``note`` is the name of the map that it refers to, where its text has only a number.
+    """
 
     index: int
     opcodes: str
     text: str
     source: SourceLine | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
 netbpf prog show name held_prog --json
 netbpf map show name held_map --json
 netbpf link list /sys/fs/bpf/netbpf/links/*-xdp --json
+netbpf map update held_each 1 all:5 --json
+netbpf map lookup held_each 1 --json
+netbpf map dump held_each --json
+netbpf map delete held_each 1 --json
+netbpf map pin held_each /sys/fs/bpf/held_each --json; rm /sys/fs/bpf/held_each
 netbpf prog dump name held_prog --opcodes --json
 netbpf prog dump name held_prog --jited --json
 kill $!; wait $!; ip link del eth8
@@ -157,10 +162,17 @@ verdict = "drop"
 """
 
 HELD = """
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, __u64);
+} held_each SEC(".maps");
 SEC("xdp") int held_prog(struct xdp_md *ctx)
 {
 	__u32 key = 1;
 
+	bpf_map_lookup_elem(&held_each, &key);
 	return bpf_map_lookup_elem(&held_map, &key) ? XDP_PASS : XDP_DROP;
 }
 """

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from netbpf import errors
-from netbpf.cli.main import COMMANDS
+from netbpf.cli.main import COMMANDS, cli
 from tests.docs.session import Page, Step, matches, parse, problems, run
 
 ROOT = Path(__file__).parents[2]
@@ -108,14 +109,30 @@ def test_exit_codes_are_those_of_the_code() -> None:
 # --- options ---
 
 
+def grouped() -> dict[str, list[str]]:
+    """The commands that have commands of their own, and those."""
+    groups = ((name, cli.get_command(click.Context(cli), name)) for name in COMMANDS)
+    return {
+        name: [f"{name} {one}" for one in group.commands]
+        for name, group in groups
+        if isinstance(group, click.Group)
+    }
+
+
+GROUPS = grouped()
+GROUPED = [one for names in GROUPS.values() for one in names]
+
+
 @pytest.fixture(scope="module")
 def helps() -> dict[str, str]:
     """What ``--help`` of each command says."""
     texts = {}
     # Some have a second form with options of its own.
-    for command in (*COMMANDS, "attach auto", "detach auto"):
+    for command in (*COMMANDS, "attach auto", "detach auto", *GROUPED):
+        # A group without a command lists what there is.
+        words = command.split() + (["list"] if command in GROUPS else [])
         done = subprocess.run(
-            [sys.executable, "-m", "netbpf", *command.split(), "--help"],
+            [sys.executable, "-m", "netbpf", *words, "--help"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         texts[command] = done.stdout
@@ -141,7 +158,8 @@ def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     pieces = [line.removeprefix("# ") for block in code for line in block.splitlines()]
     pieces += re.findall(r"`([^`\n]+)`", text)
     for piece in pieces:
-        match = re.match(r"(?:netbpf )?(\w+(?: auto)?)\b(.*)", piece)
+        names = "|".join(["attach auto", "detach auto", *GROUPED])
+        match = re.match(rf"(?:netbpf )?({names}|\w+)\b(.*)", piece)
         if (
             match
             and match[1].partition(" ")[0] in COMMANDS

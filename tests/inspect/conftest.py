@@ -1,5 +1,5 @@
 """What the tests of looking inside share."""
 
-from tests.cli.conftest import own_leaks, private, pytest_collection_modifyitems
+from tests.cli.conftest import lab, own_leaks, private, pytest_collection_modifyitems
 
-__all__ = ("own_leaks", "private", "pytest_collection_modifyitems")
+__all__ = ("lab", "own_leaks", "private", "pytest_collection_modifyitems")

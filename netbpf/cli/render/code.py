@@ -24,6 +24,8 @@ def _insn_json(one: CodeLine, opcodes: bool) -> dict[str, Any]:
             "line_col": one.source.column,
         }
     found["disasm"] = one.text
+    if one.note:
+        found["map"] = one.note
     if opcodes:
         found["opcodes"] = opcodes_json(bytes.fromhex(one.opcodes))
     return found
@@ -48,6 +50,6 @@ def code_lines(lines: Iterable[CodeLine], *, opcodes: bool) -> Iterator[Line]:
             place = f"[{escape(PurePath(one.source.file).name)}:{one.source.line}]"
             text = escape(one.source.text.expandtabs(1))
             yield Line(f"; {text} {place}" if text else f"; {place}", "dim")
-        yield Line(f"{one.index:>4}: {one.text}")
+        yield Line(f"{one.index:>4}: {one.text}" + (f" ; {escape(one.note)}" if one.note else ""))
         if opcodes:
             yield Line(f"       {one.opcodes}", "dim")

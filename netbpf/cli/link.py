@@ -1,0 +1,22 @@
+"""``netbpf link``."""
+
+import click
+
+from netbpf.cli.groups import Group
+from netbpf.cli.options import json_option
+
+
+@click.group("link", cls=Group, short_help="Links of the kernel.")
+def link_command() -> None:
+    """List the links that the kernel has: what holds programs on their hooks, whoever made it."""
+
+
+@link_command.command("list", short_help="All links, or one.")
+@click.argument("which", metavar="[ID|PIN]", nargs=-1)
+@json_option
+def list_command(which: tuple[str, ...], as_json: bool) -> None:
+    """List links: type, program, what they are on, and who holds them."""
+    from netbpf import api
+    from netbpf.cli.render.link import print_links
+
+    print_links(api.links(which or None), as_json=as_json)

@@ -1,0 +1,167 @@
+"""Programs, maps and links of the kernel, listed and chosen. What vanishes meanwhile is left out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.describe import fdinfo, link_place
+from netbpf._sys.fd import Fd
+from netbpf._sys.info import link_info
+from netbpf.bpf.ids import link_ids, map_ids, program_ids
+from netbpf.bpf.map import Map
+from netbpf.bpf.program import Program
+from netbpf.errors import KernelError, NotAttachedError
+from netbpf.insight.choose import Wanted, by_pin
+from netbpf.insight.holders import HolderTable
+from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
+from netbpf.model import Attachment
+
+T = TypeVar("T")
+
+
+def programs(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelProgram]:
+    """The programs that were asked for, by id; ``hooks`` says what runs on interfaces.
+
+    Raises NotAttachedError where none is there, PermissionDeniedError.
+    """
+    table, found = HolderTable("program"), []
+    attached: list[Attachment] | None = None
+    for one in _open_programs(wanted):
+        with one:
+            number = one.info.id
+            attached = hooks() if attached is None else attached
+            places = tuple(each for each in attached if number in _runs(each))
+            holders = table.of("program", number)
+            found.append(KernelProgram(one.info, _memlock(one.fd.fileno()), holders, places))
+    return found
+
+
+def _runs(attachment: Attachment) -> set[int]:
+    return {attachment.program.id, *(one.prog_id for one in attachment.neighbours)}
+
+
+def _open_programs(wanted: Wanted) -> Iterator[Program]:
+    def fits(one: Program) -> bool:
+        return wanted.fits(one.info.id, one.info.name, one.info.tag)
+
+    return _opened(wanted, "program", program_ids, Program.by_id, Program, fits)
+
+
+def _opened(
+    wanted: Wanted,
+    kind: str,
+    ids: Callable[[], Iterator[int]],
+    by_id: Callable[[int], T],
+    by_fd: Callable[[Fd], T],
+    fits: Callable[[T], bool],
+) -> Iterator[T]:
+    """Each that was asked for, to be closed by the caller. NotAttachedError for none, if one was asked for."""
+    if wanted.path is not None:
+        yield by_fd(by_pin(wanted.path, kind))
+        return
+    if wanted.id is not None:
+        yield by_id(wanted.id)
+        return
+    some = False
+    for number in ids():
+        with suppress(NotAttachedError):
+            one = by_id(number)
+            if fits(one):
+                some = True
+                yield one
+            else:
+                one.close()  # type: ignore[attr-defined]
+    if not some and not wanted.everything:
+        raise NotAttachedError(f"there is no {kind} {wanted}", hint=f"list them: {_LIST[kind]}")
+
+
+_LIST = {"program": "netbpf prog", "map": "netbpf map", "link": "netbpf link"}
+
+
+def open_program(wanted: Wanted) -> Program:
+    """The one program that was asked for, open. Raises NotAttachedError, UsageError where several fit."""
+    found = list(_open_programs(wanted))
+    return wanted.only(found, "program", [str(one.info.id) for one in found])
+
+
+def open_map(wanted: Wanted) -> Map:
+    """The one map that was asked for, open. Raises NotAttachedError, UsageError where several fit."""
+    found = list(_open_maps(wanted))
+    return wanted.only(found, "map", [str(one.info.id) for one in found])
+
+
+def _open_maps(wanted: Wanted) -> Iterator[Map]:
+    def fits(one: Map) -> bool:
+        return wanted.fits(one.info.id, one.info.name)
+
+    return _opened(wanted, "map", map_ids, Map.by_id, Map, fits)
+
+
+def maps(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelMap]:
+    """The maps that were asked for, with the programs that use them. Raises as ``programs``."""
+    users: dict[int, list[int]] = {}
+    for number in program_ids():
+        with suppress(NotAttachedError), Program.by_id(number) as program:
+            for each in program.info.map_ids:
+                users.setdefault(each, []).append(number)
+    table, attached = HolderTable("map"), hooks()
+    found = []
+    for one in _open_maps(wanted):
+        with one:
+            details = fdinfo(one.fd.fileno())
+            using = tuple(users.get(one.info.id, ()))
+            owner = details.get("owner_prog_type")
+            found.append(
+                KernelMap(
+                    one.info, int(details.get("memlock", 0)), details.get("frozen") == "1", using,
+                    table.of("map", one.info.id), tuple(each for each in attached if _runs(each) & set(using)),
+                    int(owner) if owner else None, details.get("owner_jited") == "1",
+                )
+            )  # fmt: skip
+    return found
+
+
+def links(wanted: Wanted, names: Callable[[], dict[int, str]]) -> list[KernelLink]:
+    """The links that were asked for; ``names`` are the interfaces of this namespace by their numbers."""
+    table, interfaces = HolderTable("link"), names()
+    found = []
+    for one in _opened(wanted, "link", link_ids, _link_by_id, lambda fd: fd, lambda _: True):
+        with one:
+            info = link_info(one.fileno())
+            place = link_place(one.fileno(), info.type)
+            found.append(
+                KernelLink(
+                    info, place, interfaces.get(place.ifindex, ""), _program_name(info.prog_id),
+                    table.of("link", info.id),
+                )
+            )  # fmt: skip
+    return found
+
+
+def _program_name(number: int) -> str:
+    try:
+        with Program.by_id(number) as program:
+            return program.info.name
+    except NotAttachedError:
+        return ""
+
+
+def _link_by_id(number: int) -> Fd:
+    import errno
+
+    from netbpf._sys.capabilities import Capability, permission_error
+
+    try:
+        return sys_bpf.fd_by_id("LINK", number)
+    except KernelError as error:
+        # A link whose last descriptor is being closed: EAGAIN (kernel/bpf/syscall.c, bpf_link_by_id).
+        if error.errno in (errno.ENOENT, errno.EAGAIN):
+            raise NotAttachedError(f"link {number} does not exist any more") from None
+        if error.errno == errno.EPERM:
+            raise permission_error(f"open link {number}", Capability.SYS_ADMIN) from None
+        raise
+
+
+def _memlock(fd: int) -> int:
+    return int(fdinfo(fd).get("memlock", 0))

@@ -1,0 +1,60 @@
+"""The values of ``prog``, ``map`` and ``link``: what of BPF there is in the kernel, and whose it is."""
+
+from dataclasses import dataclass, field
+
+from netbpf._sys.describe import LinkPlace
+from netbpf.model import Attachment, LinkInfo, MapInfo, ProgramInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that has a descriptor of something; ``name`` is its command, at most 15 characters."""
+
+    pid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What keeps something alive, as far as it can be seen: pins and processes."""
+
+    pins: tuple[str, ...] = ()
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelProgram:
+    """A program. ``memlock`` in bytes; ``hooks`` are where it runs on network interfaces."""
+
+    info: ProgramInfo
+    memlock: int
+    holders: Holders = Holders()
+    hooks: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMap:
+    """A map. ``memlock`` in bytes; ``programs`` are the ids of the programs that use it, ``hooks`` where they run.
+
+    ``owner_type`` is the type of the programs of a prog array, None for others and while it has had none.
+    """
+
+    info: MapInfo
+    memlock: int
+    frozen: bool
+    programs: tuple[int, ...] = ()
+    holders: Holders = Holders()
+    hooks: tuple[Attachment, ...] = ()
+    owner_type: int | None = None
+    owner_jited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLink:
+    """A link. ``interface`` is the name of what it is on, "" where that is none or not of this namespace."""
+
+    info: LinkInfo
+    place: LinkPlace
+    interface: str = ""
+    program: str = ""
+    holders: Holders = field(default_factory=Holders)
