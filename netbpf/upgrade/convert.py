@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.compare import difference
-from netbpf.bpf.btf.shape import Field, Form, Shape
+from netbpf.bpf.btf.shape import Field, Form, Shape, shape
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.text import escape
 from netbpf.upgrade.ops import Meaning, Op, Repeat
@@ -29,6 +29,17 @@ _HELD = {
     "struct bpf_refcount": "a reference count",
 }
 _COUNTED = (4, 8)  # bytes: BPF has atomic additions of these widths
+
+
+def has_callbacks(btf: Btf, type_id: int) -> bool:
+    """Whether values of a type hold a timer or a work queue."""
+    return _holds(shape(btf, type_id), {"struct bpf_timer", "struct bpf_wq"})
+
+
+def _holds(of: Shape, names: set[str]) -> bool:
+    if of.element:
+        return _holds(of.element, names)
+    return of.base in names or any(_holds(one.shape, names) for one in of.fields.values())
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from netbpf.constants import MapFlag, MapType
 from netbpf.errors import UsageError
 from netbpf.text import did_you_mean, escape
 from netbpf.upgrade.capacity import too_small
-from netbpf.upgrade.convert import Converter
+from netbpf.upgrade.convert import Converter, has_callbacks
 from netbpf.upgrade.layouts import not_grown
 from netbpf.upgrade.model import Action, CarryError, Change, Detail, Item, Plan
 from netbpf.upgrade.ops import Meaning, Op
@@ -124,20 +124,18 @@ class _Planner:
         )  # fmt: skip
 
     def _check_reset(self) -> None:
-        for name in sorted(self.reset):
-            if name not in self.uses:
-                what = "does not use" if name in self.new_spec.maps else "has no"
-                raise UsageError(
-                    f"--reset {escape(name)}: the new program {what} map {escape(name)}",
-                    hint=did_you_mean(name, self.uses, "its maps are"),
-                )
+        known = {*self.uses, *self.old}
+        for name in sorted(self.reset - known):
+            raise UsageError(
+                f"--reset {escape(name)}: neither program has a map {escape(name)}",
+                hint=did_you_mean(name, known, "their maps are"),
+            )
 
     def _refusal(self) -> CarryError:
         found = list(dict.fromkeys(self.differences))
         names = list(dict.fromkeys(name for name, _ in found))
         words = "; ".join(f"{escape(name)}: {why}" for name, why in found)
-        resettable = [name for name in names if name in self.uses]
-        hint = "start anew: " + " ".join(f"--reset {escape(name)}" for name in resettable)
+        hint = "start anew: " + " ".join(f"--reset {escape(name)}" for name in names)
         return CarryError(f"the new object cannot take over {words}", tuple(found), hint)
 
     def _refuse(self, name: str, why: str) -> None:
@@ -177,7 +175,16 @@ class _Planner:
 
     def _carry(self, name: str, live: Map) -> None:
         self.carried[name] = live
-        self.items[name] = Item(name, Action.CARRIED)
+        spec = self.new_spec.maps[name]
+        details: tuple[Detail, ...] = ()
+        if (
+            spec.value_type_id
+            and self.new_spec.btf
+            and has_callbacks(self.new_spec.btf, spec.value_type_id)
+        ):
+            text = f"{escape(name)}: its timers run the old program's callbacks until the new one sets its own"
+            details = (Detail(Change.NOTE, text),)
+        self.items[name] = Item(name, Action.CARRIED, details)
 
     def _outer(self, name: str, live: Map, was: MapSpec, spec: MapSpec) -> None:
         known = {key: one for key, one in self.old.items() if key not in self.reset}
@@ -198,6 +205,11 @@ class _Planner:
         info = live.info
         if info.type != spec.type:
             self._refuse(name, f"it is of type {_type(info.type)}, not {_type(spec.type)}")
+            return None
+        if (info.key_size, info.value_size) != (was.key_size, was.value_size):
+            self._refuse(
+                name, f"it has keys of {info.key_size} and values of {info.value_size} bytes, not what its object says"
+            )  # fmt: skip
             return None
         problems = []
         if info.key_size != spec.key_size:
@@ -364,9 +376,13 @@ def _reachable(spec: ObjectSpec, uses: Iterable[str]) -> set[str]:
 
 
 def _asked(spec: MapSpec) -> int:
-    """The entries that a definition gets here: no more CPUs than there can be."""
-    wanted = entries(spec)
-    return min(wanted, possible_cpus()) if spec.type == MapType.CPUMAP else wanted
+    """The entries that a definition gets here: in a CPU map one per CPU at most, in some LRU maps as many for each."""
+    wanted, cpus = entries(spec), possible_cpus()
+    if spec.type == MapType.CPUMAP:
+        return min(wanted, cpus)
+    if spec.flags & MapFlag.NO_COMMON_LRU:  # kernel/bpf/hashtab.c, htab_map_alloc
+        return -(-wanted // cpus) * cpus
+    return wanted
 
 
 def _own_flags(flags: int, spec: MapSpec) -> int:

@@ -72,16 +72,22 @@ class SectionPlanner:
     ) -> None:
         self.new_spec, self.old_spec = new_spec, old_spec
         self.reset, self.shared = reset, shared
-        self.old = {
+        data = {
             name: live for name, live in old.items()
             if name in old_spec.maps and old_spec.maps[name].is_data
         }  # fmt: skip
+        self.old = {
+            name: live for name, live in data.items()
+            if live.info.value_size == old_spec.maps[name].value_size
+        }  # fmt: skip
+        self.found = Sections()
+        for name in data.keys() - self.old.keys() - reset:
+            self._refuse(name, "it has not the size that its object says")
         self.used = [name for name in uses if new_spec.maps[name].is_data]
         self.flags = {name: value_flags(old_spec.btf, old_spec.maps[name]) for name in self.old}
         self.content = {
             name: read_section(live, self.flags[name]) for name, live in self.old.items()
         }
-        self.found = Sections()
         self.details: dict[str, list[Detail]] = {}
         self.converter = (
             Converter(old_spec.btf, new_spec.btf, narrow=True)
@@ -99,7 +105,7 @@ class SectionPlanner:
         for name, inside in sections.items():
             self._section(name, [(one, pairs.get(id(one))) for one in inside])
         for one in olds:
-            if id(one) not in paired:
+            if id(one) not in paired and one.section not in self.found.carried:
                 self._gone(one)
         for name in self.old:
             if name not in self.used:
