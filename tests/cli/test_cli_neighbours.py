@@ -133,7 +133,7 @@ def test_a_dispatcher_of_libxdp(lab: Lab, bpffs: Path, version: int) -> None:
 def test_it_is_not_touched(lab: Lab, bpffs: Path) -> None:
     number = put(lab, bpffs, dispatcher(lab))["program"]["id"]
     done = lab("attach", "xdp", "dut0", "builtin:xdp_count", code=7)
-    assert f"xdp_dispatcher (program {number}, native, managed by libxdp)" in done.error
+    assert f"xdp_dispatcher (program {number}, native, managed by libxdp, loaded " in done.error
     lab("detach", "xdp", "dut0", code=9)
     assert lab.hooks()[0]["program"]["id"] == number
 

@@ -53,7 +53,10 @@ CASES = {
     "types": ("u32 x;\n", "with <linux/types.h> it is __u32"),
     "stdint": ("uint32_t x; bool y;\n", "include <stdint.h>, <stdbool.h>"),
     "legacy map": ("struct bpf_map_def m = { .type = 1 };\n", 'SEC(".maps")'),
-    "dialect": ("#include <bpf/bpf_endian.h>\nBPF_HASH(x);\nint f(int c) { return 2; }\n", "--frontend bcc"),
+    "dialect": (
+        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nBPF_HASH(x);\n",
+        "--frontend bcc",
+    ),
     "section": ('int m SEC("maps");\n', "bpf_helpers.h"),
     "section first": ('typedef int x; struct s SEC("maps") m = { 1 };\n', "bpf_helpers.h"),
     "kernel header": ("#include <linux/skbuff.h>\n", "vmlinux.h"),
