@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from netbpf.bpf.btf.compare import difference
 from netbpf.bpf.btf.shape import shape
-from netbpf.bpf.linker import link
-from netbpf.bpf.map import Map, possible_cpus
+from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.mapsizes import entries
 from netbpf.bpf.object import ObjectSpec
@@ -14,6 +13,7 @@ from netbpf.errors import UsageError
 from netbpf.text import did_you_mean, escape
 from netbpf.upgrade.capacity import too_small
 from netbpf.upgrade.convert import Converter, has_callbacks
+from netbpf.upgrade.definitions import asked, flag_words, kept_bits, own_flags, reachable, type_name
 from netbpf.upgrade.layouts import not_grown
 from netbpf.upgrade.model import Action, CarryError, Change, Detail, Item, Plan
 from netbpf.upgrade.ops import Meaning, Op
@@ -26,7 +26,6 @@ MIGRATABLE = frozenset({
     MapType.PERCPU_ARRAY, MapType.LPM_TRIE,
 })  # fmt: skip
 _OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
-_DEVMAPS = frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH})
 # How memory is laid out and shared, not what a map means: entries move from one to the other.
 _INDIFFERENT = (
     MapFlag.NO_PREALLOC | MapFlag.NO_COMMON_LRU | MapFlag.NUMA_NODE | MapFlag.ZERO_SEED | MapFlag.MMAPABLE
@@ -69,7 +68,7 @@ class _Planner:
     ) -> None:
         self.old, self.old_spec, self.new_spec = old, old_spec, new_spec
         self.reset, self.shared = reset, shared
-        named = _reachable(new_spec, uses)
+        named = reachable(new_spec, uses)
         # A section can be bound though no code names it: because something in it was set.
         bound = [
             name for name, spec in new_spec.maps.items()
@@ -204,7 +203,7 @@ class _Planner:
         """What has grown (nothing: an empty list); None, and refused, where the map cannot go on."""
         info = live.info
         if info.type != spec.type:
-            self._refuse(name, f"it is of type {_type(info.type)}, not {_type(spec.type)}")
+            self._refuse(name, f"it is of type {type_name(info.type)}, not {type_name(spec.type)}")
             return None
         if (info.key_size, info.value_size) != (was.key_size, was.value_size):
             self._refuse(
@@ -216,9 +215,9 @@ class _Planner:
             problems.append(f"its key had {info.key_size} bytes, has {spec.key_size}")
         elif differs := self._key_difference(was, spec):
             problems.append(differs)
-        flags = (_own_flags(info.flags, spec) ^ _own_flags(spec.flags, spec)) & ~_INDIFFERENT
+        flags = (own_flags(info.flags, spec) ^ own_flags(spec.flags, spec)) & ~_INDIFFERENT
         if flags:
-            problems.append(f"its flags {_words(flags)} differ")
+            problems.append(f"its flags {flag_words(flags)} differ")
         if was.map_extra != spec.map_extra:
             problems.append(f"its map_extra was {was.map_extra}, is {spec.map_extra}")
         if spec.type in _OF_MAPS and (inner := self._inner_difference(was, spec)):
@@ -288,16 +287,16 @@ class _Planner:
 
     @staticmethod
     def _reflagged(live: Map, spec: MapSpec) -> bool:
-        return _own_flags(live.info.flags, spec) != _own_flags(spec.flags, spec)
+        return own_flags(live.info.flags, spec) != own_flags(spec.flags, spec)
 
     def _resized(self, name: str, live: Map, was: MapSpec, spec: MapSpec) -> list[Detail]:
         """A number of entries that differs. What was set at attach (``--map-size``) is set in the new object too."""
         there = live.info.max_entries
-        if there != _asked(was):
+        if there != asked(was):
             if spec.max_entries != there:
                 spec.max_entries = there
             return []
-        wanted = _asked(spec)
+        wanted = asked(spec)
         if wanted == there:
             return []
         return [Detail(Change.RESIZED, f"{escape(name)}: from {there} to {wanted} entries")]
@@ -314,7 +313,7 @@ class _Planner:
             return
         if spec.type not in MIGRATABLE:
             self._refuse(
-                name, f"{what}; what is in a map of type {_type(spec.type)} cannot be moved"
+                name, f"{what}; what is in a map of type {type_name(spec.type)} cannot be moved"
             )
             return
         ops = self._ops(name, live, was, spec)
@@ -323,7 +322,9 @@ class _Planner:
         if problem := too_small(live, entries(spec)):
             self._refuse(name, problem)
             return
-        self.steps.append(EntriesStep(name, spec, live, tuple(ops), _kept(ops, spec.value_size)))
+        self.steps.append(
+            EntriesStep(name, spec, live, tuple(ops), kept_bits(ops, spec.value_size))
+        )
         self.items[name] = Item(name, Action.ENTRIES, tuple(grown + resized))
 
     def _ops(self, name: str, live: Map, was: MapSpec, spec: MapSpec) -> list[Op] | None:
@@ -343,61 +344,3 @@ class _Planner:
         for problem in problems:
             self._refuse(name, problem)
         return None if problems else found.ops
-
-
-def _kept(ops: list[Op], size: int) -> bytes:
-    """Which bits of a new value come from the old one; see ``EntriesStep``."""
-    mask = bytearray(size)
-    for one in ops:
-        bits = ((1 << one.new_bits) - 1) << one.new_bit if one.new_bits else -1
-        pattern = (bits & ((1 << one.new_size * 8) - 1)).to_bytes(one.new_size, "little")
-        for place in one.places():
-            for at, byte in enumerate(pattern, place.new):
-                mask[at] |= byte
-    return bytes(mask)
-
-
-def _reachable(spec: ObjectSpec, uses: Iterable[str]) -> set[str]:
-    """The maps that a program needs: those its code names, those in them, those of the programs it jumps to."""
-    programs = {one.name: one for one in spec.programs}
-    waiting, found, jumped = list(uses), set[str](), set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in spec.maps:
-            continue
-        found.add(name)
-        for target in spec.maps[name].slots.values():
-            if spec.maps[name].type != MapType.PROG_ARRAY:
-                waiting.append(target)
-            elif target in programs and target not in jumped:
-                jumped.add(target)
-                waiting += link(spec, programs[target].function).map_names
-    return found
-
-
-def _asked(spec: MapSpec) -> int:
-    """The entries that a definition gets here: in a CPU map one per CPU at most, in some LRU maps as many for each."""
-    wanted, cpus = entries(spec), possible_cpus()
-    if spec.type == MapType.CPUMAP:
-        return min(wanted, cpus)
-    if spec.flags & MapFlag.NO_COMMON_LRU:  # kernel/bpf/hashtab.c, htab_map_alloc
-        return -(-wanted // cpus) * cpus
-    return wanted
-
-
-def _own_flags(flags: int, spec: MapSpec) -> int:
-    # The kernel adds it to what the object says (kernel/bpf/devmap.c, dev_map_init_map).
-    return flags & ~MapFlag.RDONLY_PROG if spec.type in _DEVMAPS else flags
-
-
-def _words(flags: int) -> str:
-    return (
-        "|".join(one.name.lower() for one in MapFlag if one & flags and one.name) or f"{flags:#x}"
-    )
-
-
-def _type(number: int) -> str:
-    try:
-        return MapType(number).name.lower()
-    except ValueError:
-        return str(number)

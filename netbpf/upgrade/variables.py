@@ -5,30 +5,17 @@ from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.compare import difference
 from netbpf.bpf.btf.decode import field_decoder
-from netbpf.bpf.btf.shape import Field, shape
 from netbpf.bpf.btf.values import format_value
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.object import ObjectSpec
-from netbpf.constants import MapFlag, MapType
 from netbpf.text import escape
 from netbpf.upgrade.convert import Conversion, Converter
+from netbpf.upgrade.declared import Variable, fits, member_value, shown, symbols, variables
 from netbpf.upgrade.model import Action, Change, Detail, Item
 from netbpf.upgrade.ops import Op
 from netbpf.upgrade.reading import read_section, value_flags
 from netbpf.upgrade.steps import SectionStep, Source
-
-_MOST_SHOWN = 120  # characters of a value
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable of one object, in its section."""
-
-    section: str
-    name: str
-    field: Field
-    constant: bool
 
 
 @dataclass(slots=True)
@@ -43,19 +30,6 @@ class Sections:
     steps: list[SectionStep] = field(default_factory=list)
     differences: list[tuple[str, str]] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
-
-
-def variables(spec: ObjectSpec, names: Iterable[str]) -> list[Variable]:
-    """The variables of some sections, in order; none of sections that BTF does not describe."""
-    found = []
-    for name in names:
-        one = spec.maps[name]
-        if spec.btf is None or not one.value_type_id:
-            continue
-        for key, each in shape(spec.btf, one.value_type_id).fields.items():
-            # A name's second variable, of another file, is called name@offset.
-            found.append(Variable(name, key.partition("@")[0], each, one.read_only))
-    return found
 
 
 class SectionPlanner:
@@ -195,14 +169,14 @@ class SectionPlanner:
         assert a is not None
         assert b is not None
         return (
-            _fits(live, spec)
+            fits(live, spec)
             and difference(a, old_spec.value_type_id, b, spec.value_type_id) is None
         )
 
     def _untyped(self, name: str, live: Map, spec: MapSpec) -> None:
         """Without BTF, symbols still say what lies where, though not of what type it is."""
-        before, after = _symbols(self.old_spec, name), _symbols(self.new_spec, name)
-        if _fits(live, spec) and before and before == after:
+        before, after = symbols(self.old_spec, name), symbols(self.new_spec, name)
+        if fits(live, spec) and before and before == after:
             text = (
                 f"{escape(name)} has no BTF; names, places and sizes of its variables are the same"
             )
@@ -278,7 +252,11 @@ class SectionPlanner:
         say += [Detail(Change.GROWN, text, new.name) for text in found.grown]
         say += [Detail(Change.NEW, f"{escape(one)} is new", one) for one in found.added]
         say += [
-            Detail(Change.VANISHED, f"{escape(one)} is gone{_member(old.field, one, content)}", one)
+            Detail(
+                Change.VANISHED,
+                f"{escape(one)} is gone{member_value(old.field, one, content)}",
+                one,
+            )
             for one in found.vanished
         ]
         if not say and old.field.shape.c_name != new.field.shape.c_name:
@@ -300,7 +278,7 @@ class SectionPlanner:
             )
 
     def _value(self, one: Variable) -> str:
-        return _shown(format_value(field_decoder(one.field)(self.content[one.section])))
+        return shown(format_value(field_decoder(one.field)(self.content[one.section])))
 
     # --- constants, and what they were set to ---
 
@@ -338,7 +316,7 @@ class SectionPlanner:
                     span = live[place.old : place.old + one.old_size]
                     target[place.new : place.new + one.old_size] = span
         for gone in found.vanished:
-            if _member(old.field, gone, live) != _member(old.field, gone, default):
+            if member_value(old.field, gone, live) != member_value(old.field, gone, default):
                 self._refuse(
                     new.section, f"{escape(gone)} was set; the new object has no such member"
                 )
@@ -349,38 +327,3 @@ class SectionPlanner:
                 text += ", where it cannot change any more"
         self._say(new.section, Detail(Change.SETTING, text, new.name))
         self.found.touched.append(new.section)
-
-
-def _member(variable: Field, path: str, data: bytes) -> str:
-    """The value of a member that is gone, ``: was 5``; nothing for members of array elements."""
-    steps = path.split(".")[1:]
-    if not steps or "[]" in path:
-        return ""
-    of, offset = variable.shape, variable.offset
-    for name in steps[:-1]:
-        offset += of.fields[name].offset
-        of = of.fields[name].shape
-    value = field_decoder(of.fields[steps[-1]])(data[offset:])
-    return f": was {_shown(format_value(value))}"
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
-
-
-def _fits(live: Map, spec: MapSpec) -> bool:
-    """Whether a live section has the size and the rights that the object wants."""
-    ignored = MapFlag.MMAPABLE  # a comfort, which old kernels do not have
-    return (
-        live.info.type == MapType.ARRAY
-        and live.info.value_size == spec.value_size
-        and live.info.flags & ~ignored == spec.flags & ~ignored
-    )
-
-
-def _symbols(spec: ObjectSpec, section: str) -> list[tuple[str, int, int]]:
-    return sorted(
-        (one.name, one.value, one.size)
-        for one in spec.elf.symbols_in(spec.maps[section].section)
-        if one.name and one.size
-    )
