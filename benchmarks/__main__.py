@@ -11,13 +11,13 @@ import os
 import platform
 import sys
 
-from benchmarks import bed, chain, replay, table
+from benchmarks import bed, chain, inspect, replay, table
 from benchmarks.lines import lines
 from benchmarks.measure import BenchmarkError, Measurer
 
 ROUNDS = 15
 # Lines that are no commands beside one another, with modules of their own.
-OWN = {"chain": chain.measure, "replay": replay.measure}
+OWN = {"chain": chain.measure, "replay": replay.measure, "inspect": inspect.measure}
 
 
 def main() -> int:

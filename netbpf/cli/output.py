@@ -16,13 +16,9 @@ _PLAIN = "\x1b[0m"
 
 def print_json(name: str, content: Mapping[str, Any]) -> None:
     """One JSON object on standard output: ``{"schema": "netbpf.NAME/1", ...}``."""
-    json.dump(
-        {"schema": f"netbpf.{name}/1", **content},
-        sys.stdout,
-        ensure_ascii=True,
-        separators=(",", ":"),
-    )
-    sys.stdout.write("\n")
+    # Not json.dump, which takes Python's encoder: five times as long for a list of hundreds.
+    found = {"schema": f"netbpf.{name}/1", **content}
+    sys.stdout.write(json.dumps(found, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
 class Line(NamedTuple):

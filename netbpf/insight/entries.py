@@ -16,7 +16,7 @@ from netbpf.bpf.program import btf_by_id
 from netbpf.constants import FD_MAPS, MapType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, UsageError
 from netbpf.insight.fast_json import Writer
-from netbpf.insight.objects import map_type_name
+from netbpf.insight.names import map_type_name
 from netbpf.stats.reader import OpenMap
 from netbpf.text import escape
 

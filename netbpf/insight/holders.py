@@ -52,10 +52,10 @@ class HolderTable:
         for pid in os.listdir("/proc"):
             if not pid.isdigit() or pid == own:
                 continue
-            for key in self._held_by(pid):
-                holders = found.setdefault(key, {})
-                if int(pid) not in holders:
-                    holders[int(pid)] = _command(pid)
+            keys = set(self._held_by(pid))
+            name = _command(pid) if keys else ""
+            for key in keys:
+                found.setdefault(key, {})[int(pid)] = name
         return found
 
     def _held_by(self, pid: str) -> Iterator[Key]:

@@ -11,7 +11,7 @@ from netbpf.bpf.elf import STB_LOCAL, STT_OBJECT
 from netbpf.bpf.mapdefs import PIN_BY_NAME, PIN_BY_OBJECT, PIN_NONE, PIN_REPLACE, MapSpec
 from netbpf.bpf.object import Function, ObjectSpec, ProgramSpec
 from netbpf.bpf.targets import target
-from netbpf.constants import AttachType, MapFlag, MapType, ProgFlag, ProgType
+from netbpf.constants import AttachType, ProgFlag, ProgType
 from netbpf.errors import NetbpfError, NotSupportedError, ObjectError
 from netbpf.insight.code import Code, Uses
 from netbpf.insight.model import (
@@ -24,6 +24,7 @@ from netbpf.insight.model import (
     ObjectVariable,
     Subprogram,
 )
+from netbpf.insight.names import map_flags, map_type_name, type_name
 from netbpf.insight.needs import Prober, gpl_compatible, kernel_function, map_here
 
 _PINNINGS = {
@@ -92,14 +93,6 @@ def _program(spec: ObjectSpec, code: Code, prober: Prober, one: ProgramSpec) -> 
         relocations=_count_relocations(spec, reached),
         problem=next((use.problem for use in uses if use.problem), ""),
     )
-
-
-def type_name(kind: int) -> str:
-    """A program type as bpftool writes it, "unspec" where nothing says what a program is."""
-    try:
-        return ProgType(kind).name.lower()
-    except ValueError:
-        return str(kind)
 
 
 def _kind(one: ProgramSpec) -> tuple[ProgType, AttachType]:
@@ -199,21 +192,6 @@ def _map(spec: ObjectSpec, one: MapSpec) -> ObjectMap:
         here=here,
         why=why,
     )
-
-
-def map_type_name(kind: int) -> str:
-    """A map type as bpftool writes it; its number where netbpf does not know it."""
-    try:
-        return MapType(kind).name.lower()
-    except ValueError:
-        return str(kind)
-
-
-def map_flags(flags: int) -> tuple[str, ...]:
-    """The names of BPF_MAP_CREATE's flags, in small letters; what has no name as a number."""
-    known = [flag for flag in MapFlag if flags & flag]
-    rest = flags & ~sum(known)
-    return (*(str(flag.name).lower() for flag in known), *((hex(rest),) if rest else ()))
 
 
 def _type_text(btf: Btf | None, type_id: int) -> str:

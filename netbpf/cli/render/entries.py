@@ -7,7 +7,7 @@ from typing import Any
 from netbpf.bpf.btf.values import format_value
 from netbpf.cli.output import print_json
 from netbpf.insight.entries import Entries, MapEntry
-from netbpf.insight.objects import map_type_name
+from netbpf.insight.names import map_type_name
 
 
 def _head(found: Entries) -> dict[str, Any]:

@@ -235,8 +235,8 @@ def _header_lines(found: ElfHeaders) -> Iterator[Line]:
     yield from _indented(table.lines())
     yield Line("")
     yield Line("symbols", "bold")
-    right = ("NR", "VALUE", "SIZE")
-    table = Table("NR", "VALUE", "SIZE", "TYPE", "BIND", "VISIBILITY", "SECTION", "NAME", right=right)  # fmt: skip
+    numbers = ("NR", "VALUE", "SIZE")
+    table = Table("NR", "VALUE", "SIZE", "TYPE", "BIND", "VISIBILITY", "SECTION", "NAME", right=numbers)  # fmt: skip
     for symbol in found.symbols:
         table.add_row(
             str(symbol.number), f"{symbol.value:#x}", str(symbol.size), symbol.type, symbol.binding, symbol.visibility,

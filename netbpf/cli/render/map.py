@@ -6,7 +6,7 @@ from typing import Any
 from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.holders import holders_json, hook_words, hooks_json, process_words, used_by
 from netbpf.insight.kernel_model import KernelMap
-from netbpf.insight.objects import map_flags, map_type_name, type_name
+from netbpf.insight.names import map_flags, map_type_name, type_name
 from netbpf.text import escape
 
 

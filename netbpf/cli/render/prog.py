@@ -3,20 +3,20 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.code import code_json, code_lines
 from netbpf.cli.render.holders import holders_json, hook_words, hooks_json, process_words, used_by
-from netbpf.cli.render.status import ago
-from netbpf.insight.jited import MachineCode
 from netbpf.insight.kernel_model import KernelProgram
 from netbpf.insight.model import Listing
-from netbpf.insight.objects import type_name
-from netbpf.text import escape
+from netbpf.insight.names import type_name
+from netbpf.text import ago, escape
+
+if TYPE_CHECKING:
+    from netbpf.insight.jited import MachineCode
 
 
 def print_programs(found: list[KernelProgram], *, as_json: bool, detail: bool = False) -> None:
@@ -73,6 +73,8 @@ def _table(found: Iterable[KernelProgram]) -> list[Line]:
 
 
 def _detail(one: KernelProgram) -> Iterator[Line]:
+    from datetime import datetime
+
     info = one.info
     yield Line(f"program {info.id}: {type_name(info.type)} {escape(info.name) or '-'}", "bold")
     when = datetime.fromtimestamp(_loaded_at(one)).astimezone().isoformat(" ", "seconds")
@@ -112,7 +114,7 @@ def print_code(found: list[Listing], *, opcodes: bool, as_json: bool) -> None:
         say([*lines, Line(f"{escape(one.prototype)}:", "bold"), *code_lines(one.lines, opcodes=opcodes)])  # fmt: skip
 
 
-def print_machine_code(found: list[MachineCode], *, opcodes: bool, as_json: bool) -> None:
+def print_machine_code(found: "list[MachineCode]", *, opcodes: bool, as_json: bool) -> None:
     """Machine code; what could not be disassembled is said to be hex."""
     plain = any(not line.text for one in found for line in one.lines)
     if plain:
@@ -141,7 +143,7 @@ def _machine_json(line: Any) -> dict[str, Any]:
     return found | ({"operation": operation, "operands": operands} if line.text else {})
 
 
-def _machine(one: MachineCode, opcodes: bool) -> Iterator[Line]:
+def _machine(one: "MachineCode", opcodes: bool) -> Iterator[Line]:
     for line in one.lines:
         if line.source:
             yield Line(f"; {escape(line.source.text)}", "dim")
