@@ -47,7 +47,9 @@ class Running:
         """Whether it has been let go of."""
         return self.loaded.program.fd.closed
 
-    def _attachment(self) -> Attachment:
+    @property
+    def attachment(self) -> Attachment:
+        """What the rest of netbpf takes for a program on a hook."""
         # For TEST_RUN it says nothing but which program: the mode is never looked at.
         mode = Mode(self.kind.mode) if self.kind.on_wire else Mode.NATIVE
         occupant = Occupant(self._interface, self.hook, mode, self.id, filter=self._place)
@@ -58,7 +60,7 @@ class Running:
         from netbpf.stats.reader import HookReader
 
         if self._opened is None:
-            self._opened = HookReader(self._attachment())
+            self._opened = HookReader(self.attachment)
         return self._opened
 
     # --- what it holds ---
@@ -67,14 +69,14 @@ class Running:
         """A variable or map entry by name: ``"counter"``, ``"cfg.port"``, ``"ports[2]"``, ``"rules[10.0.0.0/8]"``."""
         from netbpf.stats.access import Access
 
-        with Access([self._attachment()], self._interface.name) as access:
+        with Access([self.attachment], self._interface.name) as access:
             return access.get(name)
 
     def set(self, changes: Mapping[str, Encodable]) -> None:
         """Write variables and map entries of the running program, under the same names."""
         from netbpf.stats.access import Access
 
-        with Access([self._attachment()], self._interface.name) as access:
+        with Access([self.attachment], self._interface.name) as access:
             access.set(changes)
 
     def stats(self) -> "HookStats":

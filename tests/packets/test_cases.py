@@ -185,7 +185,7 @@ def test_a_list_of_packets_is_a_list_of_cases(run: Run) -> None:
 
 def test_what_stands_at_the_top_is_for_all_cases_and_each_may_say_otherwise(run: Run) -> None:
     result = run(
-        'object = "prog.o"\nset = {mode = "BOUNCE", limit = 9}\nignore = ["IP.ttl", "IP.chksum"]\noutput = "unchanged"\n'
+        'object = "prog.o"\nset = {mode = "BOUNCE"}\nignore = ["IP.ttl", "IP.chksum"]\noutput = "unchanged"\n'
         '[[case]]\nname = "a"\npacket = "IP()"\nverdict = "tx"\n'
         '[[case]]\nname = "b"\nset = {mode = "FORWARD"}\npacket = "IP()"\nverdict = "pass"\noutput = {IP.ttl = 63}\n'
     )

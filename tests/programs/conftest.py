@@ -8,6 +8,7 @@ import pytest
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
+from netbpf.manager.sources import builtin
 from netns_fixtures.kinds import AttachKind
 from netns_fixtures.rig import Rig
 from netns_fixtures.topology import Wire
@@ -16,9 +17,8 @@ from tests.support.mounts import unmount_bpffs
 
 Programs = Callable[[str], Loaded]
 
-OBJECTS = Path(__file__).parents[2] / "netbpf" / "_objects"
 HERE = Path(__file__).parent
-_NEED_ROOT = {"topology", "drop_programs"}
+_NEED_ROOT = {"topology", "drop_programs", "bench"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +35,7 @@ def drop_programs() -> Iterator[Programs]:
 
     def program(family: str) -> Loaded:
         if family not in made:
-            spec = ObjectSpec.open(OBJECTS / f"{family}_drop.bpf.o")
+            spec = ObjectSpec.open(builtin(f"{family}_drop"))
             hook = Hook.XDP if family == "xdp" else Hook.TC_INGRESS
             made[family] = load(spec, spec.select(hook), hook)
         return made[family]

@@ -13,11 +13,13 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.loader import Loaded
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
-from netbpf.constants import Hook, Mode
-from netbpf.model import Attachment, Interface, Occupant
+from netbpf.constants import Hook
+from netbpf.packets.testrun import Bench
 from netbpf.stats.access import Access
+from netns_fixtures.bench import BenchProgram
 from netns_fixtures.capture import Capture
 from netns_fixtures.counters import Changes
+from netns_fixtures.evidence import Evidence
 from netns_fixtures.programs import Attached
 from netns_fixtures.rig import Rig
 
@@ -204,30 +206,29 @@ class OnWire(Filter):
 
 
 class InTestRun(Filter):
-    """A filter that sits nowhere: BPF_PROG_TEST_RUN hands it one frame at a time."""
+    """A filter that sits nowhere: TEST_RUN hands it one frame at a time."""
 
     def __init__(self, loaded: Loaded, hook: Hook) -> None:
         super().__init__(loaded, hook)
-        nowhere = Interface("nowhere", 0, 0)
-        occupant = Occupant(nowhere, hook, Mode.NATIVE, loaded.program.info.id)
-        attachment = Attachment(occupant, loaded.program.info, managed=False, manager=None)
-        self._access = Access([attachment], nowhere.name)
+        # The program is shared by all tests, and stays.
+        self._program = BenchProgram(Bench(loaded, hook), Evidence(), lambda _: None)
+        self._access = Access([self._program.attachment], self._program.name)
 
     def _set(self, assignments: Sequence[str]) -> None:
         self._access.set(assignments)
 
     def run(self, frame: bytes) -> int:
         """The program's verdict."""
-        value = sys_bpf.prog_test_run(self.loaded.program.fd.fileno(), frame).retval
-        return value - (1 << 32) if value >= 1 << 31 else value
+        return self._program.bench.run(frame).verdict
 
     def _judge(self, frames: Sequence[bytes], dropped: bool, by: Reason) -> None:
         __tracebackhide__ = True
         with self.moves(frames, dropped=dropped, by=by, within=0):
-            verdicts = {self.run(frame) for frame in frames}
-        assert verdicts == {self.verdict_index(dropped) - (0 if self.xdp else 1)}
+            words = {"xdp": ("pass", "drop"), "tc": ("unspec", "shot")}
+            self._program.assert_verdict(words[self._program.kind.family][dropped], *frames)
 
     def close(self) -> None:
         """Leave the shared program as it was found."""
         with self._access:
             self.clear()
+        self._program.close()

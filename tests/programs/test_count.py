@@ -2,21 +2,16 @@
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import pytest
 
 import netbpf
-from netbpf._sys import bpf as sys_bpf
-from netbpf.bpf.loader import load
-from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook, TcAction, XdpAction
-from netbpf.stats.tables import protocol_name
+from netns_fixtures.bench import BenchProgram
 from netns_fixtures.programs import attach
 from netns_fixtures.rig import Rig
-from tests.programs.conftest import OBJECTS
-from tests.programs.filters import words
 from tests.programs.frames import (
     AUTH,
     DEST_OPTIONS,
@@ -128,7 +123,7 @@ def passing(kind_family: str) -> str:
 # --- on a wire -----------------------------------------------------------------------------------
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 @pytest.mark.parametrize("classes", CLASSES)
 def test_each_class_counts_its_packets_and_no_other(rig: Rig, classes: str) -> None:
     program = rig.attach(COUNT)
@@ -184,7 +179,7 @@ def test_the_parts_of_the_cpus_add_up(rig: Rig) -> None:
         assert parts[cpu] == (number, number * len(udp4()))
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_the_setting_verdict_makes_a_sink(rig: Rig) -> None:
     xdp = rig.kind.family == "xdp"
     drop = int(XdpAction.DROP if xdp else TcAction.SHOT)
@@ -197,7 +192,7 @@ def test_the_setting_verdict_makes_a_sink(rig: Rig) -> None:
     arrived.expect_none(until=lambda: True)
 
 
-@pytest.mark.attach_kinds("xdp")
+@pytest.mark.attach_kinds("xdp", "xdp-testrun")
 def test_the_verdict_tx_sends_frames_back(rig: Rig) -> None:
     program = rig.attach(COUNT, variables={"verdict": "XDP_TX"})
     with program.changes(expected([(tcp4(), "ipv4 ipv4/tcp")], "tx")):
@@ -230,57 +225,38 @@ def test_the_verdict_is_set_by_name_or_number(rig: Rig, private_state: None, tex
 
 # --- in TEST_RUN -----------------------------------------------------------------------------------
 
+# By family: every verdict, and numbers that are none, with how it is counted.
 VERDICTS: Final = {
-    Hook.XDP: [*((action, int(action)) for action in XdpAction), (5, 0), (77, 0), (0xFFFFFFFF, 0)],
-    Hook.TC_INGRESS: [*((action, int(action) + 1) for action in TcAction), (9, 0), (77, 0), (-2, 0)],
+    "xdp": [*((int(one), one.name.lower()) for one in XdpAction), *((n, "aborted") for n in (5, 77, (1 << 32) - 1))],
+    "tc": [*((int(one), one.name.lower()) for one in TcAction), (9, "unspec"), (77, "unspec"), (-2, "unspec")],
 }  # fmt: skip
 
 
-@pytest.mark.root
 @pytest.mark.parametrize(
-    ("hook", "verdict", "entry"),
+    ("family", "verdict", "counted"),
     [
-        pytest.param(hook, int(verdict), entry, id=f"{hook.value.partition('/')[0]} {int(verdict)}")
-        for hook, cases in VERDICTS.items()
-        for verdict, entry in cases
+        pytest.param(family, *one, id=f"{family} {one[0]}")
+        for family, all_ in VERDICTS.items()
+        for one in all_
     ],
 )
-def test_every_verdict_is_returned_and_has_its_own_entry(
-    hook: Hook, verdict: int, entry: int
+def test_every_verdict_is_returned_and_counted_under_its_name(
+    bench: Callable[..., BenchProgram], family: str, verdict: int, counted: str
 ) -> None:
     """What is no verdict is returned too, and counts as what the kernel makes of it: ABORTED, UNSPEC."""
-    family = hook.value.partition("/")[0]
-    spec = ObjectSpec.open(OBJECTS / f"{family}_count.bpf.o")
-    content = spec.maps[".rodata"].initial
-    assert content is not None
-    content[:4] = struct.pack("<q", verdict)[:4]
-    with load(spec, spec.select(hook), hook) as loaded:
-        retval = sys_bpf.prog_test_run(loaded.program.fd.fileno(), tcp4()).retval
-        assert retval == verdict & 0xFFFFFFFF
-        assert words(loaded.maps["netbpf_verdicts"]) == {(entry, 0): 1, (entry, 1): len(tcp4())}
+    program = bench(
+        COUNT[family], variables={"verdict": verdict.to_bytes(4, "little", signed=verdict < 0)}
+    )
+    with program.changes(expected([(tcp4(), "ipv4 ipv4/tcp")], counted)):
+        program.assert_verdict(verdict, tcp4())
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("family", ["xdp", "tc"])
-def test_odd_packets_one_by_one(family: str) -> None:
+def test_odd_packets_one_by_one(bench: Callable[..., BenchProgram], family: str) -> None:
     """Of each the exact classes: the sums on the wire might hide two errors."""
-    hook = Hook.XDP if family == "xdp" else Hook.TC_INGRESS
-    spec = ObjectSpec.open(OBJECTS / f"{family}_count.bpf.o")
-    table = [*flat(CLASSES), *flat(ODD)]
-    with load(spec, spec.select(hook), hook) as loaded:
-        before: dict[tuple[int, int], int] = {}
-        for frame, classes in table:
-            if family == "tc" and len(frame) < ETHERNET + (IPV4 if frame[12] == 8 else IPV6):
-                continue  # TEST_RUN takes no cut IP header at TC; the wire above did
-            sys_bpf.prog_test_run(loaded.program.fd.fileno(), frame)
-            after = words(loaded.maps["netbpf_protos"])
-            moved = {
-                key: after[key] - before.get(key, 0)
-                for key in after
-                if after[key] != before.get(key)
-            }
-            packets = {protocol_name(index): n for (index, word), n in moved.items() if word == 0}
-            size = {protocol_name(index): n for (index, word), n in moved.items() if word == 1}
-            assert packets == dict.fromkeys(classes.split(), 1), frame.hex(" ")
-            assert size == dict.fromkeys(classes.split(), len(frame)), frame.hex(" ")
-            before = after
+    program = bench(COUNT[family])
+    for frame, classes in [*flat(CLASSES), *flat(ODD)]:
+        if family == "tc" and len(frame) < ETHERNET + (IPV4 if frame[12] == 8 else IPV6):
+            continue  # TEST_RUN takes no cut IP header at TC; the wire above did
+        with program.changes(expected([(frame, classes)], passing(family))):
+            program.run(frame)

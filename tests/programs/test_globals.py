@@ -7,10 +7,11 @@ from netbpf.errors import NotSupportedError
 from netns_fixtures.rig import Rig
 from tests.programs.frames import strange, tagged, tcp4
 
+DROP = {"xdp": "XDP_DROP", "tc": "TC_ACT_SHOT"}
 GLOBALS = {"xdp": "builtin:xdp_globals", "tc": "builtin:tc_globals"}
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_frames_are_counted_by_length(rig: Rig) -> None:
     program = rig.attach(GLOBALS)
     sizes = [14, 255, 256, 511, 512, 1514]
@@ -21,14 +22,14 @@ def test_frames_are_counted_by_length(rig: Rig) -> None:
     assert program.get("sizes[5]") == 1
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_the_last_entry_takes_everything_longer(rig: Rig) -> None:
     program = rig.attach(GLOBALS, variables={"bucket_bytes": 100})
     with program.changes({"packets": 5, "sizes": [1, 0, 0, 0, 0, 0, 1, 3]}):
         rig.send(*(strange(size) for size in (99, 699, 700, 800, 1514)))
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_min_bytes_changes_while_running(rig: Rig) -> None:
     program = rig.attach(GLOBALS)
     frames = strange(59), strange(60), strange(61)
@@ -45,7 +46,7 @@ def test_min_bytes_changes_while_running(rig: Rig) -> None:
         rig.send(*frames)
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_a_bucket_of_zero_bytes_is_safe(rig: Rig) -> None:
     """BPF defines x / 0 as 0."""
     program = rig.attach(GLOBALS, variables={"bucket_bytes": 0})
@@ -53,18 +54,22 @@ def test_a_bucket_of_zero_bytes_is_safe(rig: Rig) -> None:
         rig.send(strange(14), strange(1514))
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_a_bucket_larger_than_any_frame_takes_all(rig: Rig) -> None:
     program = rig.attach(GLOBALS, variables={"bucket_bytes": 2**64 - 1})
     with program.changes({"packets": 2, "sizes": [2]}):
         rig.send(strange(14), strange(1514))
 
 
-@pytest.mark.attach_kinds("all")
+@pytest.mark.attach_kinds("everywhere")
 def test_every_frame_passes_unless_the_verdict_says_otherwise(rig: Rig) -> None:
-    rig.attach(GLOBALS)
-    rig.send(tcp4(), tagged(tcp4(), 0x8100))
-    rig.expect(tcp4(), tagged(tcp4(), 0x8100))
+    with rig.attach(GLOBALS):
+        rig.send(tcp4(), tagged(tcp4(), 0x8100))
+        rig.expect(tcp4(), tagged(tcp4(), 0x8100))
+        rig.assert_verdict({"xdp": "pass", "tc": "unspec"}, tcp4(), tagged(tcp4(), 0x8100))
+    if rig.kind.id != "xdp-skb":  # where nothing that drops all tells that it has
+        rig.attach(GLOBALS, variables={"verdict": DROP[rig.kind.family]})
+        rig.assert_verdict("drop", tcp4(), strange(14))
 
 
 @pytest.mark.attach_kinds("xdp-native", "xdp-skb", "tc-clsact", "tc-tcx")
