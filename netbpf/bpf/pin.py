@@ -34,6 +34,32 @@ def existing_bpffs() -> list[Path]:
     return [path for path in (layout.BPFFS, layout.own_bpffs()) if is_bpffs(path)]
 
 
+def visible(most: int) -> Iterator[Path]:
+    """What is pinned in any bpffs that is mounted here, whoever did it: at most so many names are looked at."""
+    seen: set[int] = set()
+    left = most
+    for mounted in _mounts("thread-self"):
+        if mounted.kind != "bpf":
+            continue
+        # Blanks in paths are written \\040 (proc(5)).
+        root = mounted.path.encode("latin-1", "surrogateescape").decode("unicode_escape")
+        try:
+            device = Path(root).stat().st_dev
+        except OSError:
+            continue
+        if device in seen:
+            continue
+        seen.add(device)
+        for directory, _, names in os.walk(root):
+            for name in sorted(names):
+                left -= 1
+                if left < 0:
+                    return
+                path = Path(directory, name)
+                if not path.is_symlink():
+                    yield path
+
+
 def bpffs() -> Path:
     """A bpffs for new pins: the host's, else one of netbpf's own, which is mounted if need be.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.describe import fdinfo, kind_of
+from netbpf.bpf import pin
 from netbpf.errors import KernelError
 from netbpf.insight.kernel_model import Holders, Process
 
@@ -36,7 +37,7 @@ class HolderTable:
 
     def _all_pins(self) -> dict[Key, list[str]]:
         found: dict[Key, list[str]] = {}
-        for path in _pinned():
+        for path in map(str, pin.visible(_MOST_PINS)):
             try:
                 with sys_bpf.obj_get(path) as fd:
                     kind = kind_of(fd.fileno())
@@ -77,37 +78,3 @@ def _command(pid: str) -> str:
         return Path("/proc", pid, "comm").read_text(errors="backslashreplace").rstrip("\n")
     except OSError:
         return ""
-
-
-def _pinned() -> Iterator[str]:
-    """Every name in every mounted bpffs that is no directory and no link."""
-    seen: set[int] = set()
-    left = _MOST_PINS
-    for root in _mounted():
-        try:
-            device = Path(root).stat().st_dev
-        except OSError:
-            continue
-        if device in seen:
-            continue
-        seen.add(device)
-        waiting = [root]
-        while waiting and left:
-            try:
-                entries = list(os.scandir(waiting.pop()))
-            except OSError:
-                continue
-            for entry in entries:
-                left -= 1
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    yield entry.path
-
-
-def _mounted() -> list[str]:
-    with open("/proc/self/mounts", errors="surrogateescape") as lines:
-        fields = [line.split(" ") for line in lines]
-    # Blanks in paths are written \040 (fstab(5)).
-    return [one[1].encode("latin-1", "surrogateescape").decode("unicode_escape") if "\\" in one[1] else one[1]
-            for one in fields if len(one) > 2 and one[2] == "bpf"]  # fmt: skip

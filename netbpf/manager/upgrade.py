@@ -22,6 +22,7 @@ from netbpf.manager.sources import find_source
 from netbpf.manager.status import Records, opened
 from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.model import Attachment, Member, ObjectRef
+from netbpf.net.holders import pinned_maps
 from netbpf.net.netns import Namespace
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
@@ -159,7 +160,9 @@ class _Upgrading:
             maps = {name: stack.enter_context(Map.by_id(number)) for name, number in member.maps}
             old_spec = ObjectSpec(kept_object(member), member.object.path)
             uses = link(new.spec, new.program.function).map_names
-            carried = plan(maps, old_spec, new.spec, uses, reset=self.request.reset)
+            carried = plan(
+                maps, old_spec, new.spec, uses, reset=self.request.reset, shared=self._shared()
+            )
             touched = settings.apply(new.spec, self.request.settings)
             if self.request.dry_run:
                 return Upgraded(self.found.attachment, member, self._member(()), carried)
@@ -175,6 +178,20 @@ class _Upgrading:
     @property
     def _hook(self) -> Hook:
         return self.found.attachment.occupant.hook
+
+    def _shared(self) -> frozenset[str]:
+        """The maps that others see too, other members or by a pin: those cannot be moved into new ones."""
+        member = self.found.member
+        others = {
+            number
+            for record in records.read_all()
+            for generation in record.generations
+            for one in generation.members
+            if one.added_at != member.added_at
+            for _, number in one.maps
+        }
+        seen = others | pinned_maps()
+        return frozenset(name for name, number in member.maps if number in seen)
 
     def _member(self, maps: tuple[tuple[str, int], ...], tag: str = "") -> Member:
         member, new = self.found.member, self.new

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from netbpf import layout
 from netbpf._sys import bpf
-from netbpf._sys.info import link_info
+from netbpf._sys.fd import Fd
+from netbpf._sys.info import link_info, map_info
 from netbpf.bpf import pin
 from netbpf.errors import KernelError
 from netbpf.text import escape
@@ -75,26 +77,36 @@ def _is_link(pid: int | str, number: int | str, link_id: int) -> bool:
         return False  # closed meanwhile
 
 
+def pinned_maps() -> frozenset[int]:
+    """The ids of maps that somebody has pinned, as far as that may be seen; netbpf's own pins do not count."""
+    own = tuple(layout.map_pins(root) for root in pin.existing_bpffs())
+    return frozenset(
+        number
+        for path in pin.visible(_MOST_PINS)
+        if path.parent not in own and (number := _map_at(path))
+    )
+
+
 def _pins(link_id: int) -> tuple[Path, ...]:
-    found: list[Path] = []
-    looked = 0
-    for root in pin.existing_bpffs():
-        for directory, _, names in os.walk(root):
-            for name in sorted(names):
-                path = Path(directory, name)
-                looked += 1
-                if looked > _MOST_PINS:
-                    return tuple(found)
-                if _pinned(path, link_id):
-                    found.append(path)
-    return tuple(found)
+    return tuple(path for path in pin.visible(_MOST_PINS) if _pinned(path, link_id))
 
 
 def _pinned(path: Path, link_id: int) -> bool:
     try:
         with bpf.obj_get(str(path)) as opened:
-            # A map or program may have the same number, and nothing in its info says what it is.
-            name = str(Path(f"/proc/self/fd/{opened.fileno()}").readlink())
-            return "link" in name and link_info(opened.fileno()).id == link_id
+            return "link" in _kind(opened) and link_info(opened.fileno()).id == link_id
     except (KernelError, OSError, ValueError):
         return False  # no longer there, not ours to open, or no BPF object
+
+
+def _map_at(path: Path) -> int:
+    try:
+        with bpf.obj_get(str(path)) as opened:
+            return map_info(opened.fileno()).id if "map" in _kind(opened) else 0
+    except (KernelError, OSError, ValueError):
+        return 0
+
+
+def _kind(opened: Fd) -> str:
+    """A map or program may have the same number, and nothing in its info says what it is."""
+    return str(Path(f"/proc/self/fd/{opened.fileno()}").readlink())

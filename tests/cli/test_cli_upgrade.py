@@ -305,3 +305,25 @@ def test_an_upgrade_that_is_confirmed(lab: Lab) -> None:
     lab("confirm")
     [hook] = lab.hooks()
     assert hook["object"]["path"].endswith("/one.o")
+
+
+@pytest.mark.parametrize("how", ["member", "pin"])
+def test_a_map_that_others_see_is_not_moved_away_from_them(lab: Lab, bpffs: Path, how: str) -> None:
+    """The successor that wants another layout is refused, and says why."""
+    start(lab)
+    if how == "member":
+        lab(
+            "attach", "xdp", "dut0", version(lab, "two"), "--name", "second",
+            "--share", "flows=dut0/xdp/flows",
+        )  # fmt: skip
+    else:
+        [hook] = lab.hooks()
+        number = next(one["id"] for one in lab("stats", "dut0", "--json").json["hooks"][0]["maps"])
+        assert number in hook["program"]["map_ids"]
+        lab.run("bpftool", "map", "pin", "id", number, bpffs / "mine")
+    before = lab.hooks()
+    done = lab("upgrade", "dut0", "flows", version(lab, "grown"), code=3)
+    assert "flows" in done.error
+    assert lab.hooks() == before
+    # What stays as it is may stay shared.
+    lab("upgrade", "dut0", "flows", version(lab, "less"))
