@@ -198,6 +198,10 @@ def _json(ways: list[_Way]) -> dict[str, Any]:
         "name": "replay",
         "what": f"{PACKETS} packets through xdp_count",
         "contestants": [
-            {"who": way.who, "note": way.note, "packets": way.packets or PACKETS, "seconds": way.seconds} for way in ways
+            {
+                "who": way.who, "note": way.note, "packets": way.packets or PACKETS,
+                "seconds": way.seconds,
+            }
+            for way in ways
         ],
     }  # fmt: skip

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from netbpf.constants import TcAction as TcAction
     from netbpf.constants import XdpAction as XdpAction
     from netbpf.errors import NetbpfError as NetbpfError
+    from netbpf.live.members import ChainCounts as ChainCounts
+    from netbpf.live.model import Counter as Counter
+    from netbpf.live.model import HookStats as HookStats
     from netbpf.model import Attachment as Attachment
     from netbpf.model import Interface as Interface
     from netbpf.model import Member as Member
@@ -54,9 +57,6 @@ if TYPE_CHECKING:
     from netbpf.net.netns import Namespace as Namespace
     from netbpf.packets.context import Context as Context
     from netbpf.packets.run import RunResult as RunResult
-    from netbpf.stats.members import ChainCounts as ChainCounts
-    from netbpf.stats.model import Counter as Counter
-    from netbpf.stats.model import HookStats as HookStats
 
 __version__ = "0.1.0"
 
@@ -97,11 +97,11 @@ _HOMES = {
     "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),
     "netbpf.errors": ("NetbpfError",),
     "netbpf.model": ("Attachment", "Interface", "Member", "Occupant", "ProgramInfo"),
-    "netbpf.stats.members": ("ChainCounts",),
+    "netbpf.live.members": ("ChainCounts",),
     "netbpf.net.netns": ("Namespace",),
     "netbpf.packets.context": ("Context",),
     "netbpf.packets.run": ("RunResult",),
-    "netbpf.stats.model": ("Counter", "HookStats"),
+    "netbpf.live.model": ("Counter", "HookStats"),
 }
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",

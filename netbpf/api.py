@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from netbpf.insight.jited import MachineCode
     from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
     from netbpf.insight.model import ElfHeaders, Listing, ObjectReport
+    from netbpf.live.members import ChainCounts
+    from netbpf.live.model import HookStats
+    from netbpf.live.reader import HookReader
     from netbpf.manager.autopins import CompanionSet
     from netbpf.manager.companions import AutoResult
     from netbpf.manager.confirm import Confirmed
@@ -49,9 +52,6 @@ if TYPE_CHECKING:
     from netbpf.packets.replay import Progress
     from netbpf.packets.replay_model import ReplayResult
     from netbpf.packets.run import RunResult
-    from netbpf.stats.members import ChainCounts
-    from netbpf.stats.model import HookStats
-    from netbpf.stats.reader import HookReader
 
 LOCK_TIMEOUT = 30.0  # seconds
 StrPath = str | os.PathLike[str]
@@ -95,20 +95,20 @@ class Attached:
 
     def stats(self, *, limit: int | None = 1000, per_cpu: bool = False) -> list[HookStats]:
         """Counters, variables and maps, one per attachment."""
-        from netbpf.stats.reader import read_hooks
+        from netbpf.live.reader import read_hooks
 
         return read_hooks(self.attachments, limit=limit, parts=per_cpu)
 
     def get(self, name: str) -> Value:
         """A variable, map entry or map by name, as the function ``get`` does."""
-        from netbpf.stats.access import Access
+        from netbpf.live.access import Access
 
         with Access(self.attachments, self._interface) as access:
             return access.get(name)
 
     def set_values(self, changes: Sequence[str] | Mapping[str, Encodable]) -> None:
         """Write variables and map entries, as the function ``set_values`` does."""
-        from netbpf.stats.access import Access
+        from netbpf.live.access import Access
 
         with Access(self.attachments, self._interface) as access:
             access.set(changes)
@@ -344,7 +344,7 @@ def chain(
 
     Raises InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError.
     """
-    from netbpf.stats.members import read_chains
+    from netbpf.live.members import read_chains
 
     found = status(interface, netns=netns)
     return read_chains([one for one in found if one.occupant.hook in hooks])
@@ -446,7 +446,7 @@ def stats(
     per_cpu: bool = False,
 ) -> list[HookStats]:
     """What the programs on an interface counted; ``limit`` is the number of entries read of each map (None: all)."""
-    from netbpf.stats.reader import read_hooks
+    from netbpf.live.reader import read_hooks
 
     return read_hooks(status(interface, netns=netns), limit=limit, parts=per_cpu)
 
@@ -454,7 +454,7 @@ def stats(
 @contextmanager
 def watch(interface: str, *, netns: str | Namespace | None = None) -> Iterator[list[HookReader]]:
     """The programs on an interface kept open, to be read (``HookReader.read``) again and again."""
-    from netbpf.stats.reader import HookReader
+    from netbpf.live.reader import HookReader
 
     with ExitStack() as stack:
         attachments = status(interface, netns=netns)
@@ -466,7 +466,7 @@ def get(interface: str, name: str, *, netns: str | Namespace | None = None) -> V
 
     Raises ObjectError for unknown names (with near ones), UsageError where several programs have it.
     """
-    from netbpf.stats.access import Access
+    from netbpf.live.access import Access
 
     with Access(status(interface, netns=netns), interface) as access:
         return access.get(name)
@@ -482,7 +482,7 @@ def set_values(
 
     Raises NotSupportedError for frozen ``.rodata``, UsageError for values that do not fit, ObjectError.
     """
-    from netbpf.stats.access import Access
+    from netbpf.live.access import Access
 
     with Access(status(interface, netns=netns), interface) as access:
         access.set(changes)

@@ -12,8 +12,8 @@ from netns_fixtures.counters import PATIENCE, Changes, flatten
 from netns_fixtures.kinds import AttachKind
 
 if TYPE_CHECKING:
-    from netbpf.stats.model import HookStats
-    from netbpf.stats.reader import HookReader, OpenMap
+    from netbpf.live.model import HookStats
+    from netbpf.live.reader import HookReader, OpenMap
 
 
 class Running:
@@ -57,7 +57,7 @@ class Running:
 
     @property
     def _reader(self) -> "HookReader":
-        from netbpf.stats.reader import HookReader
+        from netbpf.live.reader import HookReader
 
         if self._opened is None:
             self._opened = HookReader(self.attachment)
@@ -67,14 +67,14 @@ class Running:
 
     def get(self, name: str) -> Value:
         """A variable or map entry by name: ``"counter"``, ``"cfg.port"``, ``"ports[2]"``, ``"rules[10.0.0.0/8]"``."""
-        from netbpf.stats.access import Access
+        from netbpf.live.access import Access
 
         with Access([self.attachment], self._interface.name) as access:
             return access.get(name)
 
     def set(self, changes: Mapping[str, Encodable]) -> None:
         """Write variables and map entries of the running program, under the same names."""
-        from netbpf.stats.access import Access
+        from netbpf.live.access import Access
 
         with Access([self.attachment], self._interface.name) as access:
             access.set(changes)
@@ -89,7 +89,7 @@ class Running:
         ``counter``, ``cfg.port``, ``rules[10.0.0.0/8].hits``; per-CPU values are sums. netbpf's own tables are
         named: ``verdicts[drop].packets``, ``protocols[ipv4/udp].bytes``.
         """
-        from netbpf.stats.reader import read_variables
+        from netbpf.live.reader import read_variables
 
         found: dict[str, Value] = {}
         for one in self._reader.maps:
@@ -103,7 +103,7 @@ class Running:
     def _entries(self, one: "OpenMap", into: dict[str, Value]) -> None:
         from netbpf.bpf.btf.values import format_value
         from netbpf.constants import ARRAY_MAPS, MapType
-        from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
+        from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 
         name = one.name
         table = one.info.type == MapType.PERCPU_ARRAY and name in (VERDICTS_MAP, PROTOCOLS_MAP)

@@ -6,6 +6,7 @@ release (6.15). What is no instruction is said to be none; nothing here raises f
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from netbpf.bpf import insn as bpf
@@ -45,7 +46,8 @@ class Names(NamedTuple):
 PLAIN = Names()
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shown:
     """An instruction: its index in slots of 8 bytes, its own bytes (16 for a 64-bit load), and its text."""
 
     index: int

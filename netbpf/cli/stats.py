@@ -36,7 +36,7 @@ def stats_command(
         raise click.UsageError("--count is for --watch")
     from netbpf import api
     from netbpf.cli.render import stats as render
-    from netbpf.stats.reader import read_hooks
+    from netbpf.live.reader import read_hooks
 
     if watch is not None:
         from netbpf.cli.render.watch import watch_stats

@@ -50,7 +50,7 @@ def get_command(
     """
     from netbpf.bpf.btf.values import format_value
     from netbpf.cli.output import print_json
-    from netbpf.stats.access import Access
+    from netbpf.live.access import Access
     from netbpf.text import escape
 
     with Access(_attachments(interface, hook, netns), interface) as access:
@@ -104,7 +104,7 @@ def set_command(
     from netbpf.bpf.btf.path import parse_assignment
     from netbpf.bpf.btf.values import format_value
     from netbpf.cli.output import print_json
-    from netbpf.stats.access import Access
+    from netbpf.live.access import Access
     from netbpf.text import escape
 
     with Access(_attachments(interface, hook, netns), interface) as access:

@@ -17,7 +17,7 @@ from netbpf.constants import FD_MAPS, MapType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, UsageError
 from netbpf.insight.fast_json import Writer
 from netbpf.insight.names import map_type_name
-from netbpf.stats.reader import OpenMap
+from netbpf.live.reader import OpenMap
 from netbpf.text import escape
 
 ANY, NOEXIST, EXIST = 0, 1, 2  # BPF_ANY, BPF_NOEXIST, BPF_EXIST

@@ -7,6 +7,7 @@ from netbpf.bpf.linker import link
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
+from netbpf.carry import Carrier, Merged, Plan, plan
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook
 from netbpf.errors import NotAttachedError, UsageError
@@ -30,7 +31,6 @@ from netbpf.state import records
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.state.pending import Pending
 from netbpf.text import escape
-from netbpf.upgrade import Carrier, Merged, Plan, plan
 
 
 @dataclass(frozen=True, slots=True)

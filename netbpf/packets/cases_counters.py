@@ -8,11 +8,11 @@ from netbpf.bpf.btf.encode import encode_text
 from netbpf.bpf.btf.path import Index, Path
 from netbpf.bpf.btf.values import Value, format_value
 from netbpf.constants import MapType
+from netbpf.live.reader import OpenMap
+from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.packets.cases_model import Expected
 from netbpf.packets.changes import Changes, parts
 from netbpf.packets.testrun import Bench
-from netbpf.stats.reader import OpenMap
-from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.text import did_you_mean
 
 # netbpf's own tables by the names that ``netbpf stats`` gives them.

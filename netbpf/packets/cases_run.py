@@ -154,7 +154,7 @@ class _Runner:
         """Write map entries, and variables of a program that runs."""
         if not settings:
             return
-        from netbpf.stats.access import Access
+        from netbpf.live.access import Access
 
         nowhere = Interface(bench.program, 0, 0)
         info = bench.loaded.program.info

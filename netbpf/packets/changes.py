@@ -11,8 +11,8 @@ from typing import Final
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.values import Value, format_value
 from netbpf.constants import ARRAY_MAPS, FD_MAPS, HASH_MAPS, Hook, MapType
-from netbpf.stats.reader import OpenMap, map_type
-from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
+from netbpf.live.reader import OpenMap, map_type
+from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 
 _COMPARED: Final = (HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE}) - FD_MAPS
 # Programs write to these, and nothing can be read without taking it out, or without having listened before.

@@ -14,13 +14,13 @@ from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import btf_by_id
 from netbpf.constants import FD_MAPS, Hook, MapType
 from netbpf.errors import NetbpfError, NotAttachedError, NotManagedError, UsageError
+from netbpf.live.reader import OpenMap
 from netbpf.manager.build import Builder, kept_object, kernel_types
 from netbpf.manager.status import status
 from netbpf.model import Attachment, Member
 from netbpf.net.netns import Namespace
 from netbpf.packets.replay_ways import Shares, Target
 from netbpf.packets.testrun import Bench
-from netbpf.stats.reader import OpenMap
 from netbpf.text import escape
 
 # Entries of these are an interface or a CPU, and perhaps a program, which the copy does without.

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from netbpf.bpf.btf.values import Value
+from netbpf.live.reader import OpenMap
 from netbpf.packets.replay_model import Change, MapChange
-from netbpf.stats.reader import OpenMap
 
 _COMPARED = 100_000  # entries of a map that are remembered
 _SHOWN = 1000  # changed entries of a map that are kept

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from netbpf.bpf.loader import Loaded
 from netbpf.constants import Hook
+from netbpf.live.reader import OpenMap
 from netbpf.packets.batch import batch_runner
 from netbpf.packets.replay_runner import Runner
 from netbpf.packets.replay_single import SingleRunner
 from netbpf.packets.testrun import Bench
-from netbpf.stats.reader import OpenMap
 
 Shares = dict[str, dict[str, int]]
 

@@ -6,12 +6,12 @@ from typing import Final
 
 from netbpf.bpf import insn as bpf
 from netbpf.constants import Hook, MapType, TcAction, XdpAction
+from netbpf.live.reader import map_type
 from netbpf.packets.changes import Changes, Snapshot
 from netbpf.packets.context import Context, changes
 from netbpf.packets.fields import Difference, differences
 from netbpf.packets.testrun import Bench, Outcome
 from netbpf.packets.verdicts import fate
-from netbpf.stats.reader import map_type
 from netbpf.text import escape
 
 _REDIRECT_MAP: Final = 51  # BPF_FUNC_redirect_map

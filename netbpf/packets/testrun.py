@@ -16,6 +16,7 @@ from netbpf.bpf.sections import fits
 from netbpf.compiler.result import Options
 from netbpf.constants import AttachType, Hook
 from netbpf.errors import KernelError, NotSupportedError, ObjectError
+from netbpf.live.reader import OpenMap
 from netbpf.manager.settings import MapSizes, Settings, apply, resize
 from netbpf.manager.sources import find_source
 from netbpf.net.interfaces import resolve
@@ -24,7 +25,6 @@ from netbpf.net.rtnetlink import Session
 from netbpf.packets.context import SKB_SIZE, XDP_SIZE, Context, from_sk_buff, split_xdp
 from netbpf.packets.refusals import refusal
 from netbpf.packets.verdicts import verdict_name, verdict_of
-from netbpf.stats.reader import OpenMap
 from netbpf.text import escape
 
 # A path of an object or a C source, ``builtin:NAME``, the bytes of an object, or a parsed one.

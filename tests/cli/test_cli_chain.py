@@ -92,10 +92,10 @@ def test_one_program_is_a_chain_of_one_that_is_not_counted(lab: Lab) -> None:
 def test_nothing_there(lab: Lab) -> None:
     assert lab("chain", code=8).error.startswith("no program of netbpf's;")
     assert lab("chain", "dut0", code=8).error.startswith("no program of netbpf's on dut0;")
-    assert lab("chain", "nowhere", code=6)
+    lab("chain", "nowhere", code=6)
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     assert lab("chain", "dut0", "xdp_cont", code=8).error.startswith("no member xdp_cont on dut0;")
-    assert lab("chain", "tc", "dut0", code=8)
+    lab("chain", "tc", "dut0", code=8)
 
 
 def test_watching(lab: Lab) -> None:

@@ -303,7 +303,7 @@ def test_runs_are_null_where_the_kernel_has_counted_none(lab: Lab) -> None:
 
 
 def test_runs_counted_by_someone_are_shown(lab: Lab) -> None:
-    from netbpf.stats.reader import RunStatistics
+    from netbpf.live.reader import RunStatistics
 
     lab("attach", "xdp", "dut0", lab.object("filter"))
     with RunStatistics() as statistics:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from netbpf.constants import Hook, Mode
+from netbpf.live.model import Counter, Entry, HookStats, MapValues, Run, VariableValue
+from netbpf.live.rates import Rates
 from netbpf.model import Attachment, Interface, Occupant, ProgramInfo
-from netbpf.stats.model import Counter, Entry, HookStats, MapValues, Run, VariableValue
-from netbpf.stats.rates import Rates
 from tests.cli.lab import Lab, frame, udp
 
 # --- arithmetic ---

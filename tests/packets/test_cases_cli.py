@@ -102,9 +102,7 @@ def test_a_file_that_is_wrong_ends_with_2_and_its_line() -> None:
     Path("wrong.toml").write_text(CASES.replace('verdict = "tx"', 'verdict = "txx"'))
     done = run_cli("test", "cases.toml", "wrong.toml")
     assert done.code == 2
-    assert (
-        "netbpf: error: wrong.toml:13: 'txx' is no verdict of xdp; did you mean tx?" in done.err
-    )
+    assert "netbpf: error: wrong.toml:13: 'txx' is no verdict of xdp; did you mean tx?" in done.err
     Path("wrong.toml").write_text(CASES.replace("UDP", "UPD"))
     done = run_cli("test", "wrong.toml")
     assert done.code == 2

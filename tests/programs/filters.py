@@ -14,8 +14,8 @@ from netbpf.bpf.loader import Loaded
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook
+from netbpf.live.access import Access
 from netbpf.packets.testrun import Bench
-from netbpf.stats.access import Access
 from netns_fixtures.bench import BenchProgram
 from netns_fixtures.capture import Capture
 from netns_fixtures.counters import Changes

@@ -1,4 +1,4 @@
-"""The numbers that C writes and Python names: netbpf/include/netbpf/stats.h against netbpf/stats/tables.py."""
+"""The numbers that C writes and Python names: netbpf/include/netbpf/stats.h against netbpf/live/tables.py."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,7 @@ import pytest
 from netbpf.bpf.btf.types import Kind
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import TcAction, XdpAction
-from netbpf.stats.tables import PROTOCOLS, PROTOCOLS_MAP, VERDICTS_MAP
+from netbpf.live.tables import PROTOCOLS, PROTOCOLS_MAP, VERDICTS_MAP
 from tests.programs.building import CLANG_14_AND_NEWEST, build
 from tests.support.compiling import CLANGS
 

@@ -12,7 +12,7 @@ from netbpf.bpf.btf.variables import variables
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook, MapType, ProgType
-from netbpf.stats.reader import OpenMap
+from netbpf.live.reader import OpenMap
 from tests.programs.building import CLANG_14_AND_NEWEST, ROOT, build
 from tests.support.bpftool import loadall
 from tests.support.compiling import CLANGS
@@ -134,7 +134,7 @@ def shown(loaded: Loaded) -> Iterator[tuple[str, tuple[str, str]]]:
     """Each setting's C type and value, as a person reads them."""
     from netbpf.bpf.btf.values import format_value
     from netbpf.bpf.program import btf_by_id
-    from netbpf.stats.reader import read_variables
+    from netbpf.live.reader import read_variables
 
     for name in SETTINGS:
         if name in loaded.maps:

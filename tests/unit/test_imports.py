@@ -111,3 +111,13 @@ def test_attaching_leaves_pyroute2_whole_for_others() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.split() == ["False", "IPRoute", "NDB"]
+
+
+def test_no_module_stands_in_the_way_of_a_function() -> None:
+    """A package ``netbpf.stats`` would take the place of the function once something in it is imported."""
+    import pkgutil
+
+    import netbpf
+
+    modules = {one.name for one in pkgutil.iter_modules(netbpf.__path__)}
+    assert modules.isdisjoint(netbpf.__all__)

@@ -11,9 +11,9 @@ from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import btf_by_id
+from netbpf.carry import Carrier, Item, Plan, Report, plan
 from netbpf.constants import Hook
-from netbpf.stats.reader import OpenMap
-from netbpf.upgrade import Carrier, Item, Plan, Report, plan
+from netbpf.live.reader import OpenMap
 from tests.support.compiling import CLANGS, compile_c
 
 HEAD = """

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from netbpf._sys import bpf as sys_bpf
+from netbpf.carry.adder import Adder, Edit, How, on_cpu, operand
 from netbpf.constants import Hook
-from netbpf.upgrade.adder import Adder, Edit, How, on_cpu, operand
 from tests.upgrade.lab import PACKET, Lab, Running, program
 
 COUNT = "__sync_fetch_and_add"

@@ -7,8 +7,8 @@ import pytest
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
+from netbpf.carry import Carrier, CarryError
 from netbpf.errors import KernelError, NetbpfError, NotAttachedError, ObjectError
-from netbpf.upgrade import Carrier, CarryError
 from tests.support.compiling import CLANGS
 from tests.upgrade.lab import Lab, actions, program
 
@@ -54,7 +54,7 @@ def test_the_steps_have_an_order(lab: Lab) -> None:
 
 
 def test_maps_that_go_on_need_no_waiting(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from netbpf.upgrade import carrier as module
+    from netbpf.carry import carrier as module
 
     old = lab.old(grown())
     monkeypatch.setattr(module, "wait_for_programs", lambda: pytest.fail("nothing to wait for"))

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netbpf.bpf.map import Map
-from netbpf.upgrade.batches import Block
-from netbpf.upgrade.changes import differences
-from netbpf.upgrade.widen import Widener
+from netbpf.carry.batches import Block
+from netbpf.carry.changes import differences
+from netbpf.carry.widen import Widener
 
 entries = st.dictionaries(st.integers(0, 60), st.integers(0, 3), max_size=40)
 

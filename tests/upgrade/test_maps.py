@@ -3,8 +3,8 @@
 import pytest
 
 from netbpf.bpf.map import Map, possible_cpus
+from netbpf.carry import Carrier, CarryError
 from netbpf.errors import NotAttachedError, ObjectError
-from netbpf.upgrade import Carrier, CarryError
 from tests.upgrade.lab import Lab, actions, lines, program
 
 OLD, NEW = "struct v { __u64 n; __u32 s; };", "struct v { __u64 n; __u32 s; __u32 t; __u64 u; };"

@@ -10,8 +10,8 @@ import pytest
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import possible_cpus
+from netbpf.carry import Report, carrier, waiting
 from netbpf.constants import Hook
-from netbpf.upgrade import Report, carrier, waiting
 from tests.upgrade.lab import PACKET, Lab, Running, Upgrade, program
 
 COUNT = "__sync_fetch_and_add"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from netbpf.carry import CarryError
 from netbpf.constants import Hook
-from netbpf.upgrade import CarryError
 from tests.upgrade.lab import Lab, Running, actions, items, lines
 
 JUMPS = """

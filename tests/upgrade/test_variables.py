@@ -5,9 +5,9 @@ import json
 import pytest
 
 from netbpf.bpf.btf.encode import encode
+from netbpf.carry import CarryError
 from netbpf.errors import ObjectError, UsageError
 from netbpf.manager import settings
-from netbpf.upgrade import CarryError
 from tests.support.compiling import CLANGS
 from tests.upgrade.lab import Lab, Value, actions, lines, program
 

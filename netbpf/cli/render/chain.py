@@ -15,8 +15,8 @@ from netbpf.cli.render.rounds import rounds
 from netbpf.cli.render.status import shown_path
 from netbpf.constants import Hook
 from netbpf.errors import NotAttachedError
+from netbpf.live.members import ChainCounts
 from netbpf.model import Attachment
-from netbpf.stats.members import ChainCounts
 from netbpf.text import escape
 
 

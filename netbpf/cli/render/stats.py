@@ -8,8 +8,8 @@ from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import member_program_json, program_json
 from netbpf.cli.render.ordering import sort_key
 from netbpf.errors import NotAttachedError
-from netbpf.stats.model import Counter, Entry, HookStats, MapValues, MemberStats
-from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
+from netbpf.live.model import Counter, Entry, HookStats, MapValues, MemberStats
+from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP
 from netbpf.text import escape
 
 TEXT_ENTRIES = 20  # of each map that people see without --all

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import click
 
+from netbpf.carry import Action, Item
 from netbpf.cli.output import Line, print_json, say
 from netbpf.cli.render.json_values import hook_json, pending_json
 from netbpf.cli.render.status import shown_path
 from netbpf.manager.upgrade import Upgraded
 from netbpf.text import escape
-from netbpf.upgrade import Action, Item
 
 _WORDS = {
     Action.CARRIED: ("goes on as it is", "would go on as it is"),

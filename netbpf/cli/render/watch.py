@@ -9,10 +9,10 @@ from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.rounds import rounds
 from netbpf.cli.render.stats import hook_stats_json
 from netbpf.errors import ExitCode, NetbpfError, NotAttachedError
+from netbpf.live.model import Counter, HookStats
+from netbpf.live.rates import Rates, counters
+from netbpf.live.reader import HookReader, RunStatistics
 from netbpf.model import Attachment
-from netbpf.stats.model import Counter, HookStats
-from netbpf.stats.rates import Rates, counters
-from netbpf.stats.reader import HookReader, RunStatistics
 from netbpf.text import escape
 
 Look = Callable[[], list[Attachment]]

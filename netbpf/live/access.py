@@ -13,10 +13,10 @@ from netbpf.bpf.btf.encode import Encodable
 from netbpf.bpf.btf.path import Index, Path, locate, parse_assignment
 from netbpf.bpf.btf.values import Value
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError, ObjectError, UsageError
+from netbpf.live.found import Found, key_of, types_of
+from netbpf.live.reader import HookReader, map_type, read_map
+from netbpf.live.writes import EntryWrite, VariableWrite, plan_entry, plan_variable
 from netbpf.model import Attachment
-from netbpf.stats.found import Found, key_of, types_of
-from netbpf.stats.reader import HookReader, map_type, read_map
-from netbpf.stats.writes import EntryWrite, VariableWrite, plan_entry, plan_variable
 from netbpf.text import did_you_mean, escape
 
 

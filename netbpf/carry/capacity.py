@@ -1,8 +1,8 @@
 """Whether what is in a map fits into a smaller one."""
 
 from netbpf.bpf.map import Map
+from netbpf.carry.batches import batches
 from netbpf.constants import MapType
-from netbpf.upgrade.batches import batches
 
 _INDEXED = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 

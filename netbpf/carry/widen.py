@@ -1,7 +1,7 @@
 """Old values made into new ones, thousands at a time: fields were added at their end, nothing moved."""
 
 from netbpf.bpf.map import Map
-from netbpf.upgrade.batches import Block
+from netbpf.carry.batches import Block
 
 
 class Widener:

@@ -7,8 +7,8 @@ from netbpf.bpf.map import possible_cpus
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.mapsizes import entries
 from netbpf.bpf.object import ObjectSpec
+from netbpf.carry.ops import Op
 from netbpf.constants import MapFlag, MapType
-from netbpf.upgrade.ops import Op
 
 _DEVMAPS = frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH})
 

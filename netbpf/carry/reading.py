@@ -5,7 +5,7 @@ from netbpf.bpf.btf.shape import Form, Shape, shape
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
-from netbpf.upgrade.convert import LOCKS
+from netbpf.carry.convert import LOCKS
 
 BPF_F_LOCK = 4  # include/uapi/linux/bpf.h: take the value's spin lock around the copy (Linux 5.1)
 

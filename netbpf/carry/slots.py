@@ -7,9 +7,9 @@ from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.mapload import kernel_name
 from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
+from netbpf.carry.model import Action, Change, Detail, Item
 from netbpf.errors import NotAttachedError
 from netbpf.text import escape
-from netbpf.upgrade.model import Action, Change, Detail, Item
 
 
 def _numbers(live: Map) -> dict[int, int]:

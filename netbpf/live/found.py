@@ -7,7 +7,7 @@ from netbpf.bpf.btf.path import Index, Path
 from netbpf.bpf.btf.types import Btf
 from netbpf.constants import MapType
 from netbpf.errors import NotSupportedError, ObjectError, UsageError
-from netbpf.stats.reader import HookReader, OpenMap, Part
+from netbpf.live.reader import HookReader, OpenMap, Part
 from netbpf.text import escape
 
 

@@ -10,8 +10,8 @@ from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.map import possible_cpus
 from netbpf.constants import MapFlag, MapType
 from netbpf.errors import NotSupportedError, UsageError
-from netbpf.stats.found import Found, key_of, raw, types_of
-from netbpf.stats.reader import OpenMap
+from netbpf.live.found import Found, key_of, raw, types_of
+from netbpf.live.reader import OpenMap
 from netbpf.text import escape
 
 

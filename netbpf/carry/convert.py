@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from netbpf.bpf.btf.compare import difference
 from netbpf.bpf.btf.shape import Field, Form, Shape, shape
 from netbpf.bpf.btf.types import Btf, Kind
+from netbpf.carry.ops import Meaning, Op, Repeat
 from netbpf.text import escape
-from netbpf.upgrade.ops import Meaning, Op, Repeat
 
 _NUMBERS = frozenset({Form.INT, Form.BIG, Form.CHAR, Form.BOOL, Form.ENUM})
 _BYTES = frozenset({Form.TEXT, Form.MAC, Form.IPV4, Form.IPV6, Form.PREFIX})

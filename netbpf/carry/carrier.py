@@ -6,13 +6,13 @@ from typing import Self
 
 from netbpf.bpf.loader import make_maps
 from netbpf.bpf.map import Map
+from netbpf.carry.entries import EntriesMove
+from netbpf.carry.merge import Times
+from netbpf.carry.model import Plan, Report
+from netbpf.carry.sections import SectionMove
+from netbpf.carry.steps import EntriesStep, SectionStep
+from netbpf.carry.waiting import wait_for_programs
 from netbpf.errors import ObjectError
-from netbpf.upgrade.entries import EntriesMove
-from netbpf.upgrade.merge import Times
-from netbpf.upgrade.model import Plan, Report
-from netbpf.upgrade.sections import SectionMove
-from netbpf.upgrade.steps import EntriesStep, SectionStep
-from netbpf.upgrade.waiting import wait_for_programs
 
 Move = SectionMove | EntriesMove
 

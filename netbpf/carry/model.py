@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
+from netbpf.carry.steps import Step
 from netbpf.errors import ObjectError
-from netbpf.upgrade.steps import Step
 
 
 class Action(StrEnum):

@@ -9,17 +9,17 @@ from itertools import islice
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.map import Map
+from netbpf.carry.adder import Adder, Edit, on_cpu
+from netbpf.carry.batches import Block, batches, write
+from netbpf.carry.changes import Difference, differences
+from netbpf.carry.merge import Gain, Gains, Times, add_gains, told
+from netbpf.carry.model import Merged
+from netbpf.carry.reading import BPF_F_LOCK, lock_offset, read
+from netbpf.carry.steps import EntriesStep
+from netbpf.carry.widen import Widener
 from netbpf.constants import MapFlag, MapType
 from netbpf.errors import KernelError, ObjectError
 from netbpf.text import escape
-from netbpf.upgrade.adder import Adder, Edit, on_cpu
-from netbpf.upgrade.batches import Block, batches, write
-from netbpf.upgrade.changes import Difference, differences
-from netbpf.upgrade.merge import Gain, Gains, Times, add_gains, told
-from netbpf.upgrade.model import Merged
-from netbpf.upgrade.reading import BPF_F_LOCK, lock_offset, read
-from netbpf.upgrade.steps import EntriesStep
-from netbpf.upgrade.widen import Widener
 
 _NOEXIST = 1  # BPF_NOEXIST, include/uapi/linux/bpf.h
 _INDEXED = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})

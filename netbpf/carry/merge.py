@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from netbpf.bpf.btf.values import Buffer
+from netbpf.carry.adder import Edit, How, operand
+from netbpf.carry.ops import Meaning, Op, Place
 from netbpf.text import escape
-from netbpf.upgrade.adder import Edit, How, operand
-from netbpf.upgrade.ops import Meaning, Op, Place
 
 _SHOWN = 3
 _PIECE = 1024  # bytes

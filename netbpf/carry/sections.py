@@ -2,14 +2,14 @@
 
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.map import Map
+from netbpf.carry.adder import MAX_EDITS, Adder
+from netbpf.carry.merge import Gains, Times, add_gains, told
+from netbpf.carry.model import Merged
+from netbpf.carry.ops import Op
+from netbpf.carry.reading import BPF_F_LOCK, lock_offset, read_section
+from netbpf.carry.steps import SectionStep
 from netbpf.errors import ObjectError
 from netbpf.text import escape
-from netbpf.upgrade.adder import MAX_EDITS, Adder
-from netbpf.upgrade.merge import Gains, Times, add_gains, told
-from netbpf.upgrade.model import Merged
-from netbpf.upgrade.ops import Op
-from netbpf.upgrade.reading import BPF_F_LOCK, lock_offset, read_section
-from netbpf.upgrade.steps import SectionStep
 
 _KEY = bytes(4)
 

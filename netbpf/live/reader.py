@@ -20,9 +20,8 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import ARRAY_MAPS, Hook, MapType
 from netbpf.errors import KernelError, NetbpfError, ObjectError
-from netbpf.model import Attachment, Member
-from netbpf.stats.members import MemberCounts
-from netbpf.stats.model import (
+from netbpf.live.members import MemberCounts
+from netbpf.live.model import (
     Counter,
     Entry,
     HookStats,
@@ -31,7 +30,8 @@ from netbpf.stats.model import (
     Run,
     VariableValue,
 )
-from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
+from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
+from netbpf.model import Attachment, Member
 
 Decode = Callable[[Buffer], Value]
 

@@ -9,13 +9,13 @@ from netbpf.bpf.btf.values import format_value
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.object import ObjectSpec
+from netbpf.carry.convert import Conversion, Converter
+from netbpf.carry.declared import Variable, fits, member_value, shown, symbols, variables
+from netbpf.carry.model import Action, Change, Detail, Item
+from netbpf.carry.ops import Op
+from netbpf.carry.reading import read_section, value_flags
+from netbpf.carry.steps import SectionStep, Source
 from netbpf.text import escape
-from netbpf.upgrade.convert import Conversion, Converter
-from netbpf.upgrade.declared import Variable, fits, member_value, shown, symbols, variables
-from netbpf.upgrade.model import Action, Change, Detail, Item
-from netbpf.upgrade.ops import Op
-from netbpf.upgrade.reading import read_section, value_flags
-from netbpf.upgrade.steps import SectionStep, Source
 
 
 @dataclass(slots=True)

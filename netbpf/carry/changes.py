@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import NamedTuple
 
-from netbpf.upgrade.batches import Block
+from netbpf.carry.batches import Block
 
 
 class Difference(NamedTuple):

@@ -8,18 +8,18 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.mapsizes import entries
 from netbpf.bpf.object import ObjectSpec
+from netbpf.carry.capacity import too_small
+from netbpf.carry.convert import Converter, has_callbacks
+from netbpf.carry.definitions import asked, flag_words, kept_bits, own_flags, reachable, type_name
+from netbpf.carry.layouts import not_grown
+from netbpf.carry.model import Action, CarryError, Change, Detail, Item, Plan
+from netbpf.carry.ops import Meaning, Op
+from netbpf.carry.slots import plan_outer, plan_prog_array
+from netbpf.carry.steps import EntriesStep, Step
+from netbpf.carry.variables import SectionPlanner
 from netbpf.constants import MapFlag, MapType
 from netbpf.errors import UsageError
 from netbpf.text import did_you_mean, escape
-from netbpf.upgrade.capacity import too_small
-from netbpf.upgrade.convert import Converter, has_callbacks
-from netbpf.upgrade.definitions import asked, flag_words, kept_bits, own_flags, reachable, type_name
-from netbpf.upgrade.layouts import not_grown
-from netbpf.upgrade.model import Action, CarryError, Change, Detail, Item, Plan
-from netbpf.upgrade.ops import Meaning, Op
-from netbpf.upgrade.slots import plan_outer, plan_prog_array
-from netbpf.upgrade.steps import EntriesStep, Step
-from netbpf.upgrade.variables import SectionPlanner
 
 MIGRATABLE = frozenset({
     MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.ARRAY,

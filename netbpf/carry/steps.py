@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
-from netbpf.upgrade.ops import Op
+from netbpf.carry.ops import Op
 
 
 @dataclass(frozen=True, slots=True)

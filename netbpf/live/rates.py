@@ -1,8 +1,8 @@
 """Rates from two readings: per second, and never below zero."""
 
 from netbpf.bpf.btf.values import Value, format_value
-from netbpf.stats.model import HookStats, MemberStats
-from netbpf.stats.tables import PROTOCOLS_MAP, VERDICTS_MAP
+from netbpf.live.model import HookStats, MemberStats
+from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP
 
 Rate = float
 
