@@ -207,10 +207,14 @@ class _Loader:
 
     def log(self, program: ProgramSpec) -> str:
         image, _ = self._code(program)
-        fd, _, raw = self._attempt(self._request(image, program), _LOG_SIZES[0])
-        if fd:
-            fd.close()
-        return raw.decode(errors="replace")
+        request = self._request(image, program)
+        # Of a program that it accepts the verifier tells its steps at level 2 alone; where they are too many, the sum.
+        for level in (2, 1):
+            fd, _, raw = self._attempt(request, _LOG_SIZES[-1], level)
+            if fd:
+                fd.close()
+                return raw.decode(errors="replace")
+        return ""
 
     # --- types ---
 
@@ -394,11 +398,13 @@ class _Loader:
         raise rejection.explain(name, request, number, log, types_refused=self.types_refused)
 
     @staticmethod
-    def _attempt(request: sys_bpf.ProgLoad, log_size: int) -> tuple[Fd | None, int, bytes]:
+    def _attempt(
+        request: sys_bpf.ProgLoad, log_size: int, log_level: int = 1
+    ) -> tuple[Fd | None, int, bytes]:
         # EAGAIN: a signal came in. Ctrl-C raises KeyboardInterrupt before the next round; others go on.
-        result = sys_bpf.prog_load(request, log_size=log_size)
+        result = sys_bpf.prog_load(request, log_size=log_size, log_level=log_level)
         for _ in range(_INTERRUPTED_TRIES):
             if result[1] != errno.EAGAIN:
                 break
-            result = sys_bpf.prog_load(request, log_size=log_size)
+            result = sys_bpf.prog_load(request, log_size=log_size, log_level=log_level)
         return result
