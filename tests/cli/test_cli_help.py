@@ -14,6 +14,20 @@ OPTIONS = {
     "--proceed-on --name --pref --pin-maps -I -D "
     "--frontend --netns --json --lock-timeout native skb hw auto builtin:NAME",
     "chain": "set xdp tc --ingress --egress --priority --proceed-on --watch --count --netns --json --lock-timeout",
+    "upgrade": "xdp tc IFACE MEMBER OBJECT --program --set --reset --dry-run -I -D --frontend --clang --confirm --try "
+    "--ingress --egress --netns --json --lock-timeout",
+    "rollback": "xdp tc IFACE MEMBER --reset --dry-run --confirm --try --netns --json --lock-timeout",
+    "run": "--packet --hex --number --program --hook --set --map-size --repeat --ifindex --rx-queue --meta --mark "
+    "--priority --cb --protocol -I -D --frontend --clang --btf --netns --json",
+    "replay": "--on --program --write --dropped --hook --set -I -D --frontend --clang --btf --limit --samples "
+    "--netns --json",
+    "diff": "OLD NEW CAPTURE --program --new-program --ignore --write --hook --set -I -D --frontend --clang --btf "
+    "--limit --samples --json",
+    "test": "FILE --junit --json",
+    "inspect": "OBJECT --source --headers --opcodes --json",
+    "prog": "list show dump",
+    "map": "list show dump lookup update delete pin",
+    "link": "list",
     "confirm": "IFACE xdp tc --ingress --egress --all --undo --netns --json --lock-timeout",
     "detach": "xdp tc MEMBER --confirm --try --ingress --egress --all --force --ignore-missing --id --netns "
     "--json --lock-timeout",

@@ -96,8 +96,15 @@ CHANGES = {
 each_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
 
-@each_change
-@each_way
+# Every change on one hook, and one change on every hook: what differs lies in one of the two.
+PAIRS = {
+    **{f"clsact-{name}": (WAYS["clsact"], change) for name, change in CHANGES.items()},
+    **{f"{name}-to-two": (way, CHANGES["to-two"]) for name, way in WAYS.items()},
+    **{f"{name}-down-to-one": (way, CHANGES["down-to-one"]) for name, way in WAYS.items()},
+}
+
+
+@pytest.mark.parametrize(("way", "change"), PAIRS.values(), ids=PAIRS)
 def test_killed_at_each_step(lab: Lab, way: Way, change: Change) -> None:
     """The old chain or the new one; the next command repairs, and all of it can be taken off."""
     ends = set()

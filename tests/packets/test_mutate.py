@@ -7,7 +7,7 @@ from netbpf.packets.expression import read_expression
 from netbpf.packets.fields import differences
 from netbpf.packets.mutate import mutate
 
-UDP = "IP(src='10.0.0.1', dst='10.0.0.2', ttl=64)/UDP(dport=53)/'question'"
+UDP = "IP(src='10.0.0.1', dst='10.0.0.2', ttl=64)/UDP(dport=4053)/'question'"
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_what_was_right_stays_right_and_nothing_else_moves(
 
 
 def test_the_checksums_are_those_of_a_packet_made_so() -> None:
-    made = mutate(read_expression(UDP), {"IP.ttl": 63, "IP.dst": "10.0.0.7", "UDP.dport": 5353})
+    made = mutate(read_expression(UDP), {"IP.ttl": 63, "IP.dst": "10.0.0.7", "UDP.dport": 5000})
     assert made == read_expression(
-        "IP(src='10.0.0.1', dst='10.0.0.7', ttl=63)/UDP(dport=5353)/'question'"
+        "IP(src='10.0.0.1', dst='10.0.0.7', ttl=63)/UDP(dport=5000)/'question'"
     )
 
 
