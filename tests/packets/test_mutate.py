@@ -7,7 +7,7 @@ from netbpf.packets.expression import read_expression
 from netbpf.packets.fields import differences
 from netbpf.packets.mutate import mutate
 
-UDP = "IP(src='10.0.0.1', dst='10.0.0.2', ttl=64)/UDP(dport=4053)/'question'"
+UDP = "IP(src='10.0.0.1', dst='10.0.0.2', ttl=64)/UDP(sport=1024, dport=4053)/'question'"
 
 
 @pytest.mark.parametrize(
