@@ -45,7 +45,7 @@ def test_what_was_right_stays_right_and_nothing_else_moves(
 def test_the_checksums_are_those_of_a_packet_made_so() -> None:
     made = mutate(read_expression(UDP), {"IP.ttl": 63, "IP.dst": "10.0.0.7", "UDP.dport": 5000})
     assert made == read_expression(
-        "IP(src='10.0.0.1', dst='10.0.0.7', ttl=63)/UDP(dport=5000)/'question'"
+        "IP(src='10.0.0.1', dst='10.0.0.7', ttl=63)/UDP(sport=1024, dport=5000)/'question'"
     )
 
 
