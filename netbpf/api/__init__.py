@@ -1,0 +1,69 @@
+"""The library: what the commands do, as typed functions. ``from netbpf import attach, status, stats``.
+
+Functions raise NetbpfError and its subclasses (``netbpf.errors``) and print nothing. ``netns`` is a name below
+/run/netns, a path, ``pid:NUMBER`` or an open ``Namespace``; None is the calling thread's namespace.
+
+Each operation imports what it needs when it is called: ``status`` does not pay for ``attach``.
+"""
+
+from netbpf.api.auto import attach_auto, companions, detach_auto
+from netbpf.api.chains import chain, rollback, set_member, upgrade
+from netbpf.api.common import LOCK_TIMEOUT, HookName, StrPath, hook_of
+from netbpf.api.compiling import compile  # noqa: A004
+from netbpf.api.hooks import Attached, attach, confirm, detach, pending, status
+from netbpf.api.inside import (
+    Which,
+    disassemble,
+    elf_headers,
+    inspect,
+    links,
+    map_entries,
+    maps,
+    pin_map,
+    program_code,
+    program_machine_code,
+    programs,
+)
+from netbpf.api.packets import diff, read_cases, replay, run, run_cases
+from netbpf.api.values import get, set_values, stats, watch
+
+__all__ = [
+    "attach",
+    "attach_auto",
+    "Attached",
+    "chain",
+    "companions",
+    "compile",
+    "confirm",
+    "detach",
+    "detach_auto",
+    "diff",
+    "disassemble",
+    "elf_headers",
+    "get",
+    "hook_of",
+    "HookName",
+    "inspect",
+    "links",
+    "LOCK_TIMEOUT",
+    "map_entries",
+    "maps",
+    "pending",
+    "pin_map",
+    "program_code",
+    "program_machine_code",
+    "programs",
+    "read_cases",
+    "replay",
+    "rollback",
+    "run",
+    "run_cases",
+    "set_member",
+    "set_values",
+    "stats",
+    "status",
+    "StrPath",
+    "upgrade",
+    "watch",
+    "Which",
+]
