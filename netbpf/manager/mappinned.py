@@ -20,7 +20,12 @@ from netbpf.bpf.ids import program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
 from netbpf.constants import MapType
-from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError
+from netbpf.errors import (
+    NetbpfError,
+    NotAttachedError,
+    NotSupportedError,
+    PermissionDeniedError,
+)
 from netbpf.net.netns import all_namespaces
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
@@ -173,7 +178,10 @@ def sweep(dead: Callable[[Record, int], bool]) -> None:
             (released if dead(record, one.prog_id) else needed).update(one.pinned)
     left = {number: paths for number, paths in there.items() if number not in needed}
     orphans = [number for number in left if number not in released]
-    in_use = _in_use(orphans) if orphans else set()
+    try:
+        in_use = _in_use(orphans) if orphans else set()
+    except PermissionDeniedError:
+        in_use = set(orphans)  # whoever may look will clear away
     _remove(path for number, paths in left.items() if number not in in_use for path in paths)
 
 

@@ -55,6 +55,27 @@ def test_what_attach_needs(lab: Lab, words: tuple[str, ...]) -> None:
     lab.assert_consistent()
 
 
+MAP = "type array key 4 value 4 entries 1 name x"
+
+
+def test_an_attach_need_not_clear_away_what_it_may_not_look_at(lab: Lab) -> None:
+    """The pin of a map whose record is lost: whether it is needed, only CAP_SYS_ADMIN could tell."""
+    pins = lab.state / "bpffs" / "netbpf" / "maps"
+    lab.state.mkdir(mode=0o700, exist_ok=True)
+    (lab.state / "bpffs").mkdir(mode=0o700)
+    for command in (
+        ("mount", "-t", "bpf", "-o", "mode=0700", "bpf", lab.state / "bpffs"),
+        ("mkdir", "-m", "0700", pins.parent, pins),
+        ("bpftool", "map", "create", pins / "1", *MAP.split()),
+    ):
+        subprocess.run(command, check=True)
+    done = inside(lab, *XDP, before=only(*ATTACH))
+    assert done.returncode == 0, done.stderr
+    assert (pins / "1").exists()
+    api.detach("v0", netns=lab.namespace)
+    assert not (pins / "1").exists()
+
+
 @pytest.mark.parametrize("missing", ATTACH)
 @pytest.mark.parametrize("words", [XDP, TC, (*TC, "--link")], ids=["xdp", "tc", "tcx"])
 def test_what_attach_lacks(lab: Lab, words: tuple[str, ...], missing: str) -> None:
