@@ -68,7 +68,7 @@ def test_an_attach_need_not_clear_away_what_it_may_not_look_at(lab: Lab) -> None
         ("mkdir", "-m", "0700", pins.parent, pins),
         ("bpftool", "map", "create", pins / "1", *MAP.split()),
     ):
-        subprocess.run(command, check=True)
+        subprocess.run([str(word) for word in command], check=True)
     done = inside(lab, *XDP, before=only(*ATTACH))
     assert done.returncode == 0, done.stderr
     assert (pins / "1").exists()
