@@ -437,7 +437,12 @@ def test_going_back_with_an_emptied_state_directory(lab: Lab) -> None:
     way.attach(lab, "builtin:xdp_globals")
     before, known = there(lab), kept(lab)
     way.attach(lab, "builtin:xdp_count", confirm=1.0)
-    shutil.rmtree(lab.state)
+    for path in lab.state.iterdir():
+        # netbpf's own bpffs, mounted where the host has none, cannot be removed by that.
+        if path.is_dir() and not path.is_mount():
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
     all_ended(lab.state)
     assert there(lab) == before
     assert kept(lab) == known
