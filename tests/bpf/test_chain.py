@@ -301,6 +301,23 @@ def test_what_all_cpus_counted_is_summed(bench: Bench) -> None:
     }
 
 
+def test_verdicts_are_named_in_their_own_order_whatever_cpu_saw_one_first(bench: Bench) -> None:
+    layout, known = verdicts.layout(Hook.XDP), verdicts.known(Hook.XDP)
+    wanted = [name for name, number in sorted(known.items(), key=lambda item: item[1])]
+    for turned in (False, True):
+        value = bytearray(bench.counters.map.entry_size)
+        stride = len(value) // possible_cpus()
+        for cpu in range(possible_cpus()):
+            names = wanted[cpu % 2 :: 2] if turned else wanted[(cpu + 1) % 2 :: 2]
+            for name in names:
+                at = cpu * stride + layout.index(known[name]) * 8
+                value[at : at + 8] = (1).to_bytes(8, "little")
+        bench.counters.map.update(bytes(4), bytes(value))
+        counts = bench.counters.read()[0]
+        assert list(counts) == [name for name in wanted if name in counts]
+        assert len(counts) == (len(wanted) if possible_cpus() > 1 else len(names))
+
+
 def test_a_slot_is_used_again_as_late_as_can_be(bench: Bench) -> None:
     taken = {0, 1, 2}
     assert bench.counters.free_slot(taken) == (3, {})

@@ -90,7 +90,9 @@ class Counters:
                 ):
                     if packets:
                         counts[name] = counts.get(name, 0) + packets
-        return tuple(found)
+        # In the order of the verdicts, whatever CPU saw one first: the same counts always read the same.
+        order = {name: position for position, name in enumerate(dict.fromkeys(names))}
+        return tuple(dict(sorted(one.items(), key=lambda item: order[item[0]])) for one in found)
 
     def free_slot(self, taken: Container[int]) -> tuple[int, dict[str, int]]:
         """A slot for a new member, and what is in it already; NetbpfError where all are taken.
