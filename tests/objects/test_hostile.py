@@ -1,7 +1,9 @@
 """Objects and names made to do harm, at the command line: one clear line, the right exit code, nothing attached."""
 
 import os
+import re
 import resource
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ import pytest
 from netbpf.bpf.loader import load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
+from netbpf.errors import ObjectError
+from netbpf.manager import settings
 from tests.cli.lab import ROOT, Lab, run_cli
 from tests.support.compiling import CLANGS, compile_c, compile_object
 from tests.support.elf import (
@@ -282,3 +286,40 @@ def test_relative_pins_and_pins_too_long(
     assert refused(lab, path, "--pin-maps", str(bpffs / ("x" * 300)), code=1)
     long = lab.compiled(SHARED.replace("MAP", "x" * 300), "long")
     assert refused(lab, long, "--pin-maps", "maps", code=1)
+
+
+VARIABLES = """#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+__u64 first, second;
+SEC("xdp") int count(struct xdp_md *ctx) { first++; second += 2; return XDP_PASS; }
+char _license[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize(
+    ("section_size", "place_of_second", "message"),
+    [
+        (8, 8, "second lies outside of .bss"),
+        (12, 8, "second lies outside of .bss"),
+        (16, 4, "variables first and second of .bss overlap"),
+        (16, 0, "variables first and second of .bss overlap"),
+        (16, 1 << 40, "variable second lies at offset 1099511627776"),
+    ],
+)
+def test_variables_that_do_not_fit_their_section(
+    section_size: int, place_of_second: int, message: str
+) -> None:
+    """They are named: to count in bytes of others would be to lie."""
+    data = bytearray(compile_c(VARIABLES))
+    spec = ObjectSpec(bytes(data))
+    section, symbols = spec.elf.section(".bss"), spec.elf.section(".symtab")
+    assert section is not None
+    assert symbols is not None
+    headers = int.from_bytes(data[0x28:0x30], "little")
+    struct.pack_into("<Q", data, headers + 64 * section.number + 0x20, section_size)
+    for at in range(symbols.offset, symbols.offset + symbols.size, 24):
+        number, place = struct.unpack_from("<HQ", data, at + 6)
+        if (number, place) == (section.number, 8):
+            struct.pack_into("<Q", data, at + 8, place_of_second)
+    with pytest.raises(ObjectError, match=re.escape(message)):
+        settings.apply(ObjectSpec(bytes(data)), ["second=5"])

@@ -6,6 +6,7 @@ kernel's BTF verifier does not know (kernel/bpf/btf.c: btf_var_check_meta, btf_f
 
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
 from netbpf.errors import ObjectError
@@ -43,9 +44,22 @@ def fix_sections(
                 if offset >= 1 << 32:
                     raise ObjectError(f"variable {escape(variable.name)} lies at offset {offset}")
             entries.append((offset, entry.type_id, entry.size))
-        for index, (offset, type_id, length) in enumerate(sorted(entries)):
+        entries.sort()
+        _check_apart(btf, section.name, entries)
+        for index, (offset, type_id, length) in enumerate(entries):
             struct.pack_into("<III", out, start + 12 + 12 * index, type_id, offset, length)
     return Btf(bytes(out))
+
+
+def _check_apart(btf: Btf, section: str, entries: list[tuple[int, int, int]]) -> None:
+    """Variables that share bytes would change one another; ``entries`` are (offset, VAR, bytes), sorted.
+
+    The kernel refuses such a section too (btf_datasec_check_meta), and the object would go without all of its types.
+    """
+    for (offset, one, size), (behind, other, _) in pairwise(entries):
+        if section.startswith((".bss", ".data", ".rodata")) and offset + size > behind:
+            first, second = (escape(btf.type(each).name) for each in (one, other))
+            raise ObjectError(f"variables {first} and {second} of {escape(section)} overlap")
 
 
 def for_kernel(btf: Btf, static_functions: frozenset[str]) -> bytes:
