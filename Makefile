@@ -13,6 +13,8 @@ CLANG ?= $(firstword $(foreach c,clang-14 clang,$(if $(shell command -v $(c)),$(
 LLVM_STRIP ?= $(firstword $(foreach c,llvm-strip-14 llvm-strip,$(if $(shell command -v $(c)),$(c))))
 LINT_CLANGS ?= clang-14 clang-19
 JOBS ?= $(shell nproc)
+# How often `make soak` runs them.
+RUNS ?= 20
 # More words for pytest, e.g. make test ARGS='tests/unit -k btf'
 ARGS ?=
 
@@ -82,6 +84,10 @@ test: setup ## Run every test; none may be skipped (needs root)
 	@[ "$$(id -u)" = 0 ] || { echo "make: the tests attach programs: run 'make test' as root," \
 		"or 'make unit' without" >&2; exit 1; }
 	NETBPF_REQUIRE_ALL=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+.PHONY: soak
+soak: setup ## Run every test RUNS times in a row (20), and name what did not pass each time (needs root)
+	@$(BIN)/python tools/soak.py --runs $(RUNS) -n $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) bpf ## Run the tests that need no root
