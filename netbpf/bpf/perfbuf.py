@@ -1,0 +1,217 @@
+"""Reading perf buffers (BPF_MAP_TYPE_PERF_EVENT_ARRAY, Linux 4.4): a buffer for each CPU.
+
+A program writes with bpf_perf_event_output() to the event in its CPU's slot of the map, and so to that event's memory,
+which is mapped here: a page of positions (struct perf_event_mmap_page) and 2^n pages of records. A record is a
+struct perf_event_header, here with a time, and the bytes. The kernel rounds the bytes and their length up,
+so that the length is 4 more than a multiple of 8: up to 7 bytes behind what the program wrote are no data.
+
+A slot holds one event: who fills a slot that is taken cuts the other reader off, silently, and nothing can be put back
+because the kernel gives no event out of the map. Slots are emptied when the descriptor of the map through which they
+were filled is closed (perf_event_fd_array_release), also where the process is killed.
+"""
+
+import errno
+import mmap
+import os
+import select
+import struct
+import threading
+from contextlib import ExitStack
+from typing import Final, NamedTuple, Self
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.capabilities import Capability, permission_error
+from netbpf._sys.fd import Fd
+from netbpf._sys.perf_output import bpf_output_event
+from netbpf.bpf.map import Map
+from netbpf.bpf.perfslots import occupied
+from netbpf.constants import MapType
+from netbpf.errors import HookBusyError, KernelError, UsageError
+from netbpf.text import escape
+
+_LOST, _SAMPLE = 2, 9  # PERF_RECORD_LOST, PERF_RECORD_SAMPLE
+_HEADER: Final = struct.Struct("<IHH")  # type, misc, size with the header itself
+_RAW: Final = struct.Struct("<QI")  # time, length of the bytes
+_HEAD, _TAIL = (
+    1024 // 8,
+    1032 // 8,
+)  # of struct perf_event_mmap_page: data_head, data_tail, as 64-bit words
+_U64: Final = struct.Struct("<Q")
+
+
+class Sample(NamedTuple):
+    """What a program wrote in one call: ``time_ns`` is CLOCK_MONOTONIC; behind ``data`` up to 7 bytes are padding."""
+
+    data: bytes
+    cpu: int
+    time_ns: int
+
+
+class PerfBuffer:
+    """The buffers of all CPUs of a perf event array; close it, or use it as a context manager. One thread at a time.
+
+    Wait on ``fileno()`` with epoll, then ``read`` until it returns nothing. CPUs that come online later are not read.
+
+    Attributes, since it was opened: ``records``, and ``lost``, which the kernel counts.
+    """
+
+    def __init__(self, opened: Map, *, pages: int = 64, take_over: bool = False) -> None:
+        """Fill the slots of all online CPUs with buffers of ``pages`` pages, a power of two; ``opened`` may be closed.
+
+        Raises HookBusyError where another reader has a slot, unless ``take_over``; UsageError for a map of another
+        type; PermissionDeniedError without CAP_BPF, CAP_PERFMON, or where more memory would be locked than
+        kernel.perf_event_mlock_kb and RLIMIT_MEMLOCK allow.
+        """
+        info = opened.info
+        if info.type != MapType.PERF_EVENT_ARRAY:
+            raise UsageError(f"map {escape(info.name)} is no perf event array")
+        if pages < 1 or pages & (pages - 1):
+            raise UsageError(f"a perf buffer has a power of two of pages, not {pages}")
+        self.info, self.records = info, 0
+        cpus = [cpu for cpu in online_cpus() if cpu < info.max_entries]
+        taken = [] if take_over else occupied(opened, cpus)
+        if taken:
+            raise HookBusyError(
+                f"perf buffer {escape(info.name)} (map {info.id}) already has a reader, "
+                f"for {'CPU' if len(taken) == 1 else 'CPUs'} {', '.join(map(str, taken))}",
+                hint="end the other reader first: one buffer has one reader",
+            )
+        with ExitStack() as undo:
+            # A descriptor of our own file: the slots are emptied when it is closed, and not when `opened` is.
+            self._map = undo.enter_context(sys_bpf.fd_by_id("MAP", info.id))
+            self._poll = undo.enter_context(select.epoll())
+            self._buffers = [undo.enter_context(_CpuBuffer(cpu, pages)) for cpu in cpus]
+            for one in self._buffers:
+                self._fill(one.cpu, one.event)
+                self._poll.register(one.event.fileno(), select.EPOLLIN)
+            self._stack = undo.pop_all()
+
+    def _fill(self, cpu: int, event: Fd) -> None:
+        key, value = cpu.to_bytes(4, "little"), event.fileno().to_bytes(4, "little")
+        try:
+            sys_bpf.map_update(self._map.fileno(), key, value)
+        except KernelError as error:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise permission_error(
+                    f"read perf buffer {escape(self.info.name)}", Capability.BPF
+                ) from None
+            raise
+
+    def fileno(self) -> int:
+        """For epoll: readable while something waits on any CPU."""
+        return self._poll.fileno()
+
+    @property
+    def lost(self) -> int:
+        """Records that found no room, on all CPUs."""
+        return sum(one.lost for one in self._buffers)
+
+    @property
+    def pending(self) -> int:
+        """Bytes, headers included, that wait to be read on all CPUs."""
+        return sum(one.pending for one in self._buffers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all buffers together."""
+        return sum(one.size for one in self._buffers)
+
+    def read(self, limit: int = 4096) -> list[Sample]:
+        """At most ``limit`` records of each CPU, in order of their time; their room is free again afterwards."""
+        found = [sample for one in self._buffers for sample in one.read(limit)]
+        self.records += len(found)
+        if len(self._buffers) > 1:
+            found.sort(key=lambda one: one.time_ns)
+        return found
+
+    def close(self) -> None:
+        """Empty the slots and give the memory back."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _CpuBuffer:
+    def __init__(self, cpu: int, pages: int) -> None:
+        self.cpu, self.size = cpu, pages * mmap.PAGESIZE
+        try:
+            self.event, self._counts = bpf_output_event(cpu)
+        except KernelError as error:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise permission_error("open a perf event", Capability.PERFMON) from None
+            raise
+        try:
+            self._memory = mmap.mmap(self.event.fileno(), (pages + 1) * mmap.PAGESIZE)
+        except OSError as error:
+            self.event.close()
+            if error.errno == errno.EPERM:
+                raise permission_error(
+                    f"lock {pages + 1} pages of memory for CPU {cpu} (more than kernel.perf_event_mlock_kb)",
+                    Capability.PERFMON,
+                ) from None
+            raise
+        self._words = memoryview(self._memory).cast("L")
+        self._order = threading.Lock()
+        self._told = 0
+
+    @property
+    def pending(self) -> int:
+        return self._words[_HEAD] - self._words[_TAIL]
+
+    @property
+    def lost(self) -> int:
+        """What the event itself counts (Linux 6.0), else what the records told, which come with the next sample."""
+        if not self._counts:
+            return self._told
+        return int(_U64.unpack_from(os.read(self.event.fileno(), 16), 8)[0])
+
+    def read(self, limit: int) -> list[Sample]:
+        head, tail = self._words[_HEAD], self._words[_TAIL]
+        if head == tail:
+            return []
+        self._fence()
+        data = self._copy(tail, head)
+        found, at = list[Sample](), 0
+        while at < len(data) and len(found) < limit:
+            kind, _, size = _HEADER.unpack_from(data, at)
+            if kind == _SAMPLE:
+                time_ns, length = _RAW.unpack_from(data, at + 8)
+                found.append(Sample(data[at + 20 : at + 20 + length], self.cpu, time_ns))
+            elif kind == _LOST:
+                self._told += _U64.unpack_from(data, at + 16)[0]
+            at += size
+        self._fence()
+        self._words[_TAIL] = tail + at
+        return found
+
+    def _copy(self, tail: int, head: int) -> bytes:
+        page, mask = mmap.PAGESIZE, self.size - 1
+        start, end = tail & mask, head & mask
+        if start < end:
+            return self._memory[page + start : page + end]
+        return self._memory[page + start :] + self._memory[page : page + end]
+
+    def _fence(self) -> None:
+        """See ``RingBuffer._fence``; the kernel's side is in kernel/events/ring_buffer.c, perf_output_put_handle."""
+        self._order.release()
+        self._order.acquire()
+
+    def __enter__(self) -> Self:
+        self._order.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._words.release()
+        self._memory.close()
+        self.event.close()
+
+
+def online_cpus() -> list[int]:
+    """The CPUs that run (/sys/devices/system/cpu/online, Documentation/admin-guide/cputopology.rst)."""
+    with open("/sys/devices/system/cpu/online") as file:
+        ranges = [part.partition("-") for part in file.read().strip().split(",")]
+    return [cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)]
