@@ -87,12 +87,14 @@ def map_create(
     btf_fd: int = 0,
     btf_key_type_id: int = 0,
     btf_value_type_id: int = 0,
+    btf_vmlinux_value_type_id: int = 0,
     map_extra: int = 0,
 ) -> Fd:
     """BPF_MAP_CREATE. Sizes in bytes; ``name`` is cut to 15 bytes as the kernel demands."""
     attr = _attr(
         "7I16s5IQ", map_type, key_size, value_size, max_entries, flags, inner_map_fd, numa_node,
-        name.encode()[:15], 0, btf_fd, btf_key_type_id, btf_value_type_id, 0, map_extra,
+        name.encode()[:15], 0, btf_fd, btf_key_type_id, btf_value_type_id,
+        btf_vmlinux_value_type_id, map_extra,
     )  # fmt: skip
     return Fd(_call("MAP_CREATE", attr))
 

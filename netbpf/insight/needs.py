@@ -3,29 +3,23 @@
 import dataclasses
 import errno
 
-from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.probing import ProgramProbe
+from netbpf.bpf import probes
 from netbpf.bpf.helpers import helper_name
 from netbpf.bpf.mapdefs import RINGS, MapSpec
 from netbpf.bpf.mapload import create
-from netbpf.constants import AttachType, MapType, ProgFlag, ProgType
+from netbpf.constants import AttachType, MapType, ProgType
 from netbpf.errors import KernelError, NetbpfError, PermissionDeniedError
 from netbpf.insight import instruction_sets
 from netbpf.insight.kallsyms import has_symbol
 from netbpf.insight.model import Need
 
-# Loading them takes the BTF id of what they are attached to.
-_OF_ONE_PLACE = frozenset(
-    {ProgType.UNSPEC, ProgType.TRACING, ProgType.STRUCT_OPS, ProgType.EXT, ProgType.LSM}
-)
-# They need BTF, or the objects they belong to, to be made at all.
+# They need BTF, or the objects they belong to, to be made at all, whatever a definition says.
 _NOT_ALONE = frozenset({
     MapType.STRUCT_OPS, MapType.ARENA, MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE,
     MapType.CGRP_STORAGE, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.ARRAY_OF_MAPS,
     MapType.HASH_OF_MAPS,
 })  # fmt: skip
-_UNKNOWN = (b"unknown func", b"invalid func")
-_FORBIDDEN = (b"program of this type cannot use helper", b"cannot use helper")
-_CALL, _EXIT = 0x85, bytes((0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
 class Prober:
@@ -33,7 +27,8 @@ class Prober:
 
     def __init__(self, license_text: str) -> None:
         """``license_text`` is the object's: some helpers are only for programs under the GPL."""
-        self._license = license_text
+        self._probe = ProgramProbe(license_text)
+        self._gpl = ProgramProbe()
         self._helpers: dict[tuple[int, int, int], Need] = {}
         self._features: dict[str, Need] = {}
         self._types: dict[tuple[int, int], Need] = {}
@@ -47,22 +42,10 @@ class Prober:
 
     def _ask_helper(self, number: int, kind: ProgType, attach: AttachType) -> Need:
         name = helper_name(number) or f"helper {number}"
-        if kind in _OF_ONE_PLACE:
+        if kind in probes.OF_ONE_PLACE:
             return Need(name, None)
-        code = bytes((_CALL, 0, 0, 0)) + (number & 0xFFFFFFFF).to_bytes(4, "little") + _EXIT
-        request = sys_bpf.ProgLoad(kind, code, self._license, expected_attach_type=attach)
-        fd, error, log = sys_bpf.prog_load(request, log_size=1 << 12)
-        if fd:
-            fd.close()
-            return Need(name, True)
-        if any(words in log for words in _UNKNOWN):
-            return Need(name, False, why="this kernel does not have it")
-        if any(words in log for words in _FORBIDDEN):
-            return Need(name, False, why=f"{kind.name.lower()} programs may not call it")
-        if b"GPL" in log:
-            return Need(name, False, why="only programs under the GPL may call it")
-        # The verifier came as far as the arguments, so it knows the helper.
-        return Need(name, True if log and error != errno.EPERM else None)
+        told = probes.helper(self._probe, number, kind, attach)
+        return Need(name, told.here, why=told.why)
 
     def feature(self, name: str) -> Need:
         """Whether this kernel takes an addition to the instruction set."""
@@ -80,26 +63,13 @@ class Prober:
 
     def frags(self) -> Need:
         """Whether XDP programs may take packets in several parts."""
-        code = bytes((0xB7, 0, 0, 0, 2, 0, 0, 0)) + _EXIT
-        request = sys_bpf.ProgLoad(
-            ProgType.XDP, code, "GPL", expected_attach_type=AttachType.XDP, flags=ProgFlag.XDP_HAS_FRAGS
-        )  # fmt: skip
-        fd, error, _ = sys_bpf.prog_load(request)
-        if fd:
-            fd.close()
-        return Need("xdp.frags", True if fd else None if error == errno.EPERM else False, "5.18")
+        here = probes.xdp_frags(self._gpl)
+        return Need("xdp.frags", here, "5.18")
 
     def _ask_type(self, kind: ProgType, attach: AttachType) -> bool | None:
-        if kind in _OF_ONE_PLACE:
+        if kind in probes.OF_ONE_PLACE:
             return None
-        # Most types take 0 or 1 as result; where one takes neither, the verifier's words show that it knew the type.
-        code = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0)) + _EXIT
-        request = sys_bpf.ProgLoad(kind, code, "GPL", expected_attach_type=attach)
-        fd, error, log = sys_bpf.prog_load(request, log_size=1 << 12)
-        if fd:
-            fd.close()
-            return True
-        return None if error == errno.EPERM else bool(log)
+        return probes.program_type(self._gpl, kind, attach).here
 
 
 def kernel_function(name: str, *, weak: bool) -> Need:
@@ -119,7 +89,8 @@ def kernel_function(name: str, *, weak: bool) -> Need:
 def map_here(spec: MapSpec) -> tuple[bool | None, str]:
     """Whether this kernel makes such a map, and if not why: one of the same kind is made, as small as can be."""
     if spec.type in _NOT_ALONE:
-        return _in_kernel_types(spec.type), ""
+        told = probes.map_type(spec.type)
+        return told.here, told.why if told.here is False else ""
     few = 4096 if spec.type in RINGS else min(spec.max_entries, 1)
     small = dataclasses.replace(spec, max_entries=few, initial=None, slots={}, numa_node=0)
     if spec.type == MapType.PERF_EVENT_ARRAY:
@@ -133,21 +104,6 @@ def map_here(spec: MapSpec) -> tuple[bool | None, str]:
     except NetbpfError as error:
         return False, error.message
     return True, ""
-
-
-def _in_kernel_types(number: int) -> bool | None:
-    from netbpf.bpf.btf.kernel import kernel_btf
-    from netbpf.bpf.btf.types import Kind
-
-    try:
-        for kind in kernel_btf().find("bpf_map_type", Kind.ENUM):
-            return any(
-                value == number and not name.startswith("__")
-                for name, value in kernel_btf().enumerators(kind)
-            )
-    except NetbpfError:
-        return None
-    return None
 
 
 # license_is_gpl_compatible, include/linux/license.h
