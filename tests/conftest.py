@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import stat
 import tempfile
 from collections.abc import Generator, Iterator
@@ -23,6 +24,16 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("netbpf")
+
+
+def pytest_configure() -> None:
+    """What this process was told to ignore (nohup, a background job) is not ignored by the commands under test.
+
+    An ignored signal stays ignored across execve(2), one with a handler does not (signal(7)).
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
