@@ -17,6 +17,7 @@ from netbpf._sys.fd import Fd
 from netbpf.bpf import insn as bpf
 from netbpf.bpf import rejection
 from netbpf.bpf.btf.fixup import for_kernel, for_old_kernel
+from netbpf.bpf.cover.active import Answer, active
 from netbpf.bpf.kinds import kind_of
 from netbpf.bpf.linker import Image, link
 from netbpf.bpf.map import Map
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Bytes, of memory that is only taken as the verifier writes. The kernel's limit is UINT_MAX >> 2; it was UINT_MAX >> 8.
 _LOG_SIZES = ((1 << 30) - 1, (1 << 24) - 1)
 _INTERRUPTED_TRIES = 5
+_STATISTICS, _STATISTICS_SIZE = 4, 1 << 16  # BPF_LOG_STATS, and bytes for it: a few lines
 
 
 @dataclass(slots=True)
@@ -199,7 +201,7 @@ class _Loader:
         return Loaded(self.spec, program, loaded, self.images[program.name], self.maps, siblings)
 
     def prepare(self, program: ProgramSpec) -> Prepared:
-        image, _ = self._code(program)
+        image = self._covered(program, self._code(program)[0])
         self._fill_slots()
         for one in self.programs.values():
             one.close()  # the prog arrays have them now
@@ -302,7 +304,7 @@ class _Loader:
 
     def _program(self, program: ProgramSpec) -> Program:
         image, resolutions = self._code(program)
-        self.images[program.name] = image
+        image = self.images[program.name] = self._covered(program, image)
         try:
             fd = self._load(program, self._request(image, program))
         except VerifierError as error:
@@ -310,6 +312,19 @@ class _Loader:
             raise missing or self._taught(program, image, error) from None
         self.undo.callback(fd.close)
         return Program(fd)
+
+    def _covered(self, program: ProgramSpec, image: Image) -> Image:
+        """The code with probes, while somebody collects what is covered."""
+        instrument = active()
+
+        def submit(made: Image, statistics: bool) -> Answer:
+            size, level = (_STATISTICS_SIZE, _STATISTICS) if statistics else (0, 1)
+            fd, number, raw = self._attempt(self._request(made, program), size, level)
+            if fd:
+                fd.close()
+            return Answer(number, raw.decode(errors="replace"))
+
+        return instrument.instrument(self.spec, program, image, submit) if instrument else image
 
     def _missing(
         self, program: ProgramSpec, image: Image, resolutions: "list[Resolution]", log: str

@@ -1,0 +1,324 @@
+"""Programs loaded with probes, and what the probes say of them.
+
+What the verifier does not take with all probes gets fewer, step by step, and what it got is kept with it: nobody has to
+believe that a line was never reached where nobody looked.
+"""
+
+import errno
+import hashlib
+import mmap
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.fd import Fd
+from netbpf.bpf import insn as bpf
+from netbpf.bpf.cover.active import Answer, Submit
+from netbpf.bpf.cover.flow import Flow, Unknown, analyse
+from netbpf.bpf.cover.plan import (
+    SLOT,
+    TRACE_ENTRIES,
+    Action,
+    Level,
+    Probe,
+    place,
+    size_of,
+)
+from netbpf.bpf.cover.rewrite import Laid, lay, moved_image
+from netbpf.bpf.linker import Image
+from netbpf.bpf.object import ObjectSpec, ProgramSpec
+from netbpf.constants import MapFlag, MapType
+from netbpf.errors import KernelError
+from netbpf.text import escape
+
+MAP_NAME: Final = "netbpf_cover"
+_DEPTH: Final = re.compile(r"^stack depth ([0-9+]+)", re.MULTILINE)
+_STEPS: Final = (Level.TRACE, Level.COUNTS, Level.HITS, Level.FUNCTIONS)
+_WORDS: Final = {
+    Level.TRACE: "the way of a packet",
+    Level.COUNTS: "counts",
+    Level.HITS: "what was reached, not how often",
+    Level.FUNCTIONS: "which functions were reached and what runs in them before their first branch",
+    Level.NOTHING: "nothing",
+}
+
+
+class Numbers:
+    """An array that probes write to, as this process sees it."""
+
+    def __init__(self, size: int) -> None:
+        """Make one of ``size`` bytes. Raises KernelError."""
+        self.size = size
+        self.fd: Fd = sys_bpf.map_create(
+            MapType.ARRAY, 4, size, 1, flags=MapFlag.MMAPABLE, name=MAP_NAME
+        )
+        try:
+            self._mapped = mmap.mmap(self.fd.fileno(), size + -size % mmap.PAGESIZE)
+        except BaseException:
+            self.fd.close()
+            raise
+
+    def read(self) -> memoryview:
+        """All of them, as they are now."""
+        return memoryview(self._mapped[: self.size]).cast("Q")
+
+    def clear(self) -> None:
+        """Begin at nothing."""
+        self._mapped[: self.size] = bytes(self.size)
+
+    def close(self) -> None:
+        """Let go of it; programs that use it keep it."""
+        self._mapped.close()
+        self.fd.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way in which the probes of a program lie."""
+
+    level: Level
+    probes: tuple[Probe, ...]
+    laid: Laid
+    numbers: Numbers
+
+
+@dataclass(slots=True)
+class Covered:
+    """One program's code, however often it was loaded, and its probes.
+
+    ``level`` is the least that was counted of it, ``note`` says why it is no more ("": it is all that was asked for).
+    ``image`` is the code without probes, ``rejected`` whether the kernel took no probes at all.
+    """
+
+    spec: ObjectSpec
+    program: ProgramSpec
+    image: Image
+    flow: Flow | None
+    level: Level
+    note: str = ""
+    loads: int = 0
+    variants: list[Variant] = field(default_factory=list)
+
+    def edges(self) -> list[int | None]:
+        """How often control went along each edge that is counted; None where nobody looked.
+
+        A probe that only says whether it was reached gives 1.
+        """
+        flow = self.flow
+        found: list[int | None] = [None] * (len(flow.edges) if flow else 0)
+        for one in self.variants:
+            if one.level is Level.TRACE:
+                continue
+            numbers = one.numbers.read()
+            for probe in one.probes:
+                number = numbers[probe.slot]
+                found[probe.edge] = (found[probe.edge] or 0) + number
+        return found
+
+    @property
+    def exact(self) -> bool:
+        """Whether numbers are counts, and not only 0 and 1."""
+        return all(probe.action is not Action.SET for one in self.variants for probe in one.probes)
+
+
+class Collector:
+    """Instruments programs while it is in use (``with collecting(collector):``), and keeps what they count.
+
+    ``level`` is what is asked for. It holds one map for each program; close it, or use it as a context manager.
+    """
+
+    def __init__(self, level: Level = Level.COUNTS) -> None:
+        self.level = level
+        self._covered: dict[bytes, Covered] = {}
+        self._trace: Numbers | None = None
+        self._slots: list[tuple[Covered, int]] = []
+
+    @property
+    def covered(self) -> list[Covered]:
+        """The programs, in the order in which they were loaded first."""
+        return list(self._covered.values())
+
+    # --- instrumenting ---
+
+    def instrument(
+        self, spec: ObjectSpec, program: ProgramSpec, image: Image, submit: Submit
+    ) -> Image:
+        """The code to load in place of ``image``: with as many probes as the verifier takes."""
+        key = _key(spec, program, image)
+        known = self._covered.get(key)
+        if known is None:
+            kept = Image(
+                bytearray(image.insns), list(image.functions), list(image.maps), list(image.externs),
+                list(image.lines), list(image.relocations),
+            )  # fmt: skip
+            known = Covered(spec, program, kept, None, self.level)
+            try:
+                known.flow = analyse(
+                    image.insns, [one.at for one in image.functions], _throws(image)
+                )
+            except Unknown:
+                return image  # the verifier will say what is wrong with it
+        found = self._try(known, image, submit)
+        if found is None:
+            return image
+        known.loads += 1
+        self._covered[key] = known
+        return found
+
+    def _try(self, one: Covered, image: Image, submit: Submit) -> Image | None:
+        """The code that the verifier takes; None if it does not take the program anyway."""
+        for before in one.variants:
+            made = moved_image(image, before.laid, before.numbers.fd.fileno())
+            if not submit(made, False).errno:
+                return made
+        taken = False
+        for variant, answer in self._steps(one, image, submit):
+            if variant is not None:
+                one.variants.append(variant)
+                one.level = variant.level
+                return moved_image(image, variant.laid, variant.numbers.fd.fileno())
+            if not taken and submit(image, False).errno:
+                return None
+            taken = True
+            one.note = _why(one, answer)
+        one.level = Level.NOTHING
+        return image
+
+    def _steps(
+        self, one: Covered, image: Image, submit: Submit
+    ) -> Iterator[tuple[Variant | None, Answer]]:
+        """Ever fewer probes, with what the verifier says of them."""
+        assert one.flow is not None
+        tried = {variant.level for variant in one.variants}
+        for level in _STEPS[_STEPS.index(self.level) :]:
+            if level in tried:
+                continue
+            first = len(self._slots) if level is Level.TRACE else 0
+            probes, whole = place(one.flow, level, first)
+            ways = [probes]
+            if not whole and (stacks := _stacks(image, submit)):
+                ways.insert(0, place(one.flow, level, first, stacks)[0])
+            for way in ways:
+                yield self._attempt(one, level, way, image, submit)
+
+    def _attempt(
+        self, one: Covered, level: Level, probes: list[Probe], image: Image, submit: Submit
+    ) -> tuple[Variant | None, Answer]:
+        assert one.flow is not None
+        laid = lay(image.insns, one.flow, probes)
+        try:
+            numbers = self._numbers(level, len(probes))
+        except KernelError as error:
+            return None, Answer(error.errno or errno.ENOMEM, "")
+        answer = submit(moved_image(image, laid, numbers.fd.fileno()), False)
+        if answer.errno:
+            if numbers is not self._trace:
+                numbers.close()
+            return None, answer
+        if level is Level.TRACE:
+            self._slots += [(one, probe.edge) for probe in probes]
+        return Variant(level, tuple(probes), laid, numbers), answer
+
+    def _numbers(self, level: Level, probes: int) -> Numbers:
+        size = size_of(level, probes)
+        if level is not Level.TRACE:
+            return Numbers(size)
+        if self._trace is None:
+            self._trace = Numbers(size)
+        return self._trace
+
+    # --- reading ---
+
+    def trace(self) -> tuple[list[tuple[Covered, int]], int]:
+        """The edges along which control went, in order, each with its program; and how many before are lost."""
+        if self._trace is None:
+            return [], 0
+        numbers = self._trace.read()
+        written = numbers[0] // SLOT
+        kept = min(written, TRACE_ENTRIES)
+        # Entry k lies at index k modulo the size, behind the number; the first is k = 1.
+        order = range(written - kept + 1, written + 1)
+        return [self._slots[numbers[1 + k % TRACE_ENTRIES]] for k in order], written - kept
+
+    def clear(self) -> None:
+        """Forget what was counted, not what is loaded."""
+        for numbers in self._every():
+            numbers.clear()
+
+    def _every(self) -> Iterator[Numbers]:
+        if self._trace:
+            yield self._trace
+        for one in self._covered.values():
+            for variant in one.variants:
+                if variant.numbers is not self._trace:
+                    yield variant.numbers
+
+    def held(self) -> list[Numbers]:
+        """What it keeps open."""
+        return list(self._every())
+
+    def close(self) -> None:
+        """Let go of the maps; what was read of them remains good."""
+        for numbers in self._every():
+            numbers.close()
+        self._covered.clear()
+        self._trace = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# --- of one program ---
+
+
+def _key(spec: ObjectSpec, program: ProgramSpec, image: Image) -> bytes:
+    """The same for the same code from the same source, whatever maps it uses."""
+    code = bytearray(image.insns)
+    for ref in image.maps:
+        bpf.set_imm(code, ref.at, 0)
+    digest = hashlib.blake2b(code, digest_size=16)
+    digest.update(repr((program.name, image.lines)).encode())
+    if spec.btf is not None:
+        digest.update(spec.btf.strings)
+    return digest.digest()
+
+
+def _throws(image: Image) -> list[int]:
+    return [one.at for one in image.externs if one.name.partition("___")[0] == "bpf_throw"]
+
+
+def _stacks(image: Image, submit: Submit) -> tuple[int, ...] | None:
+    """Bytes of stack of each function in order, as the verifier found them."""
+    answer = submit(image, True)
+    found = _DEPTH.search(answer.log)
+    if answer.errno or not found:
+        return None
+    depths = tuple(int(one) for one in found[1].split("+") if one)
+    return depths if len(depths) == len(image.functions) else None
+
+
+def _why(one: Covered, answer: Answer) -> str:
+    name = escape(one.program.name)
+    if answer.errno == errno.E2BIG:
+        return f"{name} is so complex that the verifier does not take it with more to count"
+    what = answer.log.strip().splitlines()
+    said = f": {escape(what[0])}" if what else ""
+    return f"the verifier does not take {name} with more to count{said}"
+
+
+def said(one: Covered) -> str:
+    """What is not as it was asked for, in a sentence; "" if all is."""
+    if not one.note:
+        return ""
+    words = _WORDS[one.level]
+    if one.level is Level.COUNTS and not one.exact:
+        words = "counts, and of some lines only whether they were reached"
+    return f"{one.note}; of it there is {words}"
+
+
+__all__ = ("Collector", "Covered", "Numbers", "Variant", "said")
