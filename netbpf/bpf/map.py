@@ -16,6 +16,7 @@ from netbpf.text import escape
 
 _ENOTSUPP = 524  # the kernel's own ENOTSUPP (include/linux/errno.h), unknown to libc
 _BATCH = 4096  # entries per call: some 100 KB, small enough to stay in the cache
+_WALKED = 256  # entries that are read one by one, then handed on together
 _CHUNK = 4096  # bytes looked at together for something that is not zero; an entry may be longer
 _READABLE = HASH_MAPS | ARRAY_MAPS | {
     MapType.LPM_TRIE, MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP, MapType.CGROUP_ARRAY,
@@ -136,10 +137,7 @@ class Map(Handle[MapInfo]):
         """
         if not self.readable:
             return
-        if (
-            self.info.type in HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE}
-            and self.info.type != MapType.PROG_ARRAY
-        ):
+        if self._in_batches:
             yield from self._batched(limit)
         else:
             yield from self._walked(limit)
@@ -187,15 +185,26 @@ class Map(Handle[MapInfo]):
             yield from self._walked(limit)
 
     def batches(self) -> Iterator[sys_bpf.Batch]:
-        """Raw keys and values end to end, many at a time where the kernel can, one by one elsewhere."""
-        plain = self.info.type in HASH_MAPS | ARRAY_MAPS and self.info.type != MapType.PROG_ARRAY
+        """Raw keys and values end to end; see ``entries``. Values that cannot be read are empty."""
         some = False
-        for batch in self._batches(None) if plain else ():
+        for batch in self._batches(None) if self._in_batches else ():
             some = True
             yield batch
-        if not some:
-            for key, value in self._walked(None):
-                yield sys_bpf.Batch(1, memoryview(key), memoryview(value), None)
+        if some or not self.readable:
+            return
+        walked = self._walked(None)
+        while pairs := list(itertools.islice(walked, _WALKED)):
+            # Of some maps only some values can be read.
+            for _, same in itertools.groupby(pairs, key=lambda pair: len(pair[1])):
+                keys, values = zip(*same, strict=True)
+                joined = memoryview(b"".join(keys)), memoryview(b"".join(values))
+                yield sys_bpf.Batch(len(keys), *joined, None)
+
+    @property
+    def _in_batches(self) -> bool:
+        """Whether the kernel may read many entries at once."""
+        known = HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE}
+        return self.info.type in known and self.info.type != MapType.PROG_ARRAY
 
     def _batches(self, limit: int | None) -> Iterator[sys_bpf.Batch]:
         """Reads of many entries; none at all where the kernel does not know them."""

@@ -125,9 +125,10 @@ class Entries:
         data = self.map.lookup(raw)
         if data is None:
             raise NetbpfError(f"map {self.name} has no entry {escape(key)}")
-        return self._entry(raw, data)
+        return self.entry(raw, data)
 
-    def _entry(self, key: bytes, data: bytes) -> MapEntry:
+    def entry(self, key: bytes, data: bytes) -> MapEntry:
+        """An entry of its bytes, those of all CPUs for a per-CPU map."""
         one = self.decoders
         return MapEntry(one.key(key), one.total(data), key, data, one.parts(data))
 
@@ -172,7 +173,7 @@ class Entries:
         """All entries, at most ``limit``. NotSupportedError for maps that have none to be listed."""
         self.check_readable()
         for key, data in self.map.entries(limit):
-            yield self._entry(bytes(key), bytes(data))
+            yield self.entry(bytes(key), bytes(data))
 
     def write_json(self, out: TextIO | None = None) -> int:
         """Write ``{"key", "value"}`` of every entry, separated by commas; how many there were.

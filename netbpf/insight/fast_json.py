@@ -1,56 +1,30 @@
 """Entries as JSON, a batch at a time.
 
-A million entries through a decoder and ``json.dumps`` take seconds. Where keys and values are plain numbers, or structs
-of plain numbers without a gap of meaning, the text of a whole batch is made by one ``%`` of a template.
+A million entries through a decoder and ``json.dumps`` take seconds. Here the text of a whole batch is made by one ``%``
+of a template (``netbpf.insight.columns``). Half of what is left is the kernel's, which looks into every bucket. Reading
+ahead in a thread was tried and took longer.
 """
 
-import json
-import struct
-from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from netbpf.bpf.btf.decode import layout
-from netbpf.bpf.btf.shape import Form, Shape, shape
-from netbpf.bpf.btf.types import Btf
+from netbpf._sys.bpf import Batch
+from netbpf.bpf.btf.shape import shape
+from netbpf.bpf.map import possible_cpus
 from netbpf.constants import MapType
 from netbpf.errors import ObjectError
+from netbpf.insight.columns import Column, Leaf, Reading, Text, raw_text, text_of, to_json, total_of
 
 if TYPE_CHECKING:
-    from netbpf.insight.entries import Entries
-
-_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"} | {
-    (1, True): "b", (2, True): "h", (4, True): "i", (8, True): "q",
-}  # fmt: skip
-_MANY = 1024  # entries that are written at once
+    from netbpf.insight.entries import Entries, MapEntry
 
 
-class _Plain(NamedTuple):
-    """How to unpack something, and the text around its numbers."""
-
-    code: str
-    template: str
-
-
-def _plain(of: Shape) -> _Plain | None:
-    """For numbers and structs of them; None for all else."""
-    if of.form in (Form.INT, Form.CHAR) and of.bits == of.size * 8:
-        code = _CODES.get((of.size, bool(of.signed)))
-        return _Plain(code, "%d") if code else None
-    if of.form is not Form.STRUCT or of.flexible:
-        return None
-    found = layout(of.fields.values())
-    if not found or found.converts or not found.names:
-        return None
-    parts = []
-    for name, field in of.fields.items():
-        if field.shape.form not in (Form.INT, Form.CHAR):
-            return None
-        parts.append(f"{json.dumps(name)}:%d".replace("%", "%%").replace("%%d", "%d"))
-    gap = of.size - struct.calcsize(found.code)
-    return _Plain(
-        found.code.removeprefix("<") + (f"{gap}x" if gap else ""), "{" + ",".join(parts) + "}"
-    )
+def entry_json(entry: "MapEntry") -> dict[str, object]:
+    """``key`` and ``value``; of a per-CPU map the ``values`` of each CPU too."""
+    found: dict[str, object] = {"key": entry.key, "value": entry.value}
+    if entry.per_cpu:
+        found["values"] = [{"cpu": cpu, "value": value} for cpu, value in enumerate(entry.per_cpu)]
+    return found
 
 
 class Writer:
@@ -59,72 +33,102 @@ class Writer:
     def __init__(self, entries: "Entries") -> None:
         self._entries = entries
         self._map = entries.map
+        info = entries.info
+        lpm = info.type == MapType.LPM_TRIE
+        self._key = self._text(info.btf_key_type_id, info.key_size, lpm=lpm)
+        self._value = self._text(info.btf_value_type_id, info.value_size)
+        self._keys = Reading(self._key.leaves, info.key_size)
+        self._cpus = possible_cpus() if self._map.per_cpu else 0
+        self._values = Reading(self._copies(), self._map.entry_size)
+        self._row = self._template()
+        self._width = self._row.replace("%%", "").count("%")
+        self._rows: tuple[int, str] = (0, "")
 
-    def _shapes(self) -> tuple[_Plain, _Plain] | None:
-        entries, info = self._entries, self._entries.info
-        btf: Btf | None = entries.btf
-        if btf is None or not info.btf_key_type_id or not info.btf_value_type_id:
-            return None
-        if entries.map.per_cpu or info.type == MapType.LPM_TRIE:
-            return None
+    def _text(self, type_id: int, size: int, *, lpm: bool = False) -> Text:
+        """As ``live.reader.OpenMap`` chooses its decoders: types that make no sense are hex."""
+        btf = self._entries.btf
+        if btf is None or not type_id:
+            return raw_text(size)
         try:
-            key = _plain(shape(btf, info.btf_key_type_id, name=info.name))
-            value = _plain(shape(btf, info.btf_value_type_id, name=info.name))
+            of = shape(btf, type_id, name=self._entries.info.name, lpm=lpm)
         except ObjectError:
-            return None
-        fits = key and value and struct.calcsize("<" + key.code) == info.key_size
-        if not fits or struct.calcsize("<" + value.code) != info.value_size:  # type: ignore[union-attr]
-            return None
-        return (key, value) if key and value else None
+            return raw_text(size)
+        return text_of(of, size) if of.size <= size else raw_text(size)
+
+    # --- per CPU ---
+
+    @property
+    def _summed(self) -> bool:
+        """Whether the value of all CPUs is made of columns, not of whole values."""
+        return bool(self._cpus) and not any(one.whole for one in self._value.leaves)
+
+    def _copies(self) -> list[Leaf]:
+        """The leaves of one entry's value: of each CPU's, and of all together where only the decoder sums them."""
+        if not self._cpus:
+            return list(self._value.leaves)
+        stride, size, total = self._map.stride, self._map.entry_size, self._entries.decoders.total
+        found = [
+            leaf._replace(offset=leaf.offset + cpu * stride)
+            for cpu in range(self._cpus)
+            for leaf in self._value.leaves
+        ]
+        if not self._summed:
+            found.append(
+                Leaf(0, size, f"{size}s", lambda column: [to_json(total(one)) for one in column])
+            )
+        return found
+
+    def _template(self) -> str:
+        one = self._value.template
+        if not self._cpus:
+            return f',{{"key":{self._key.template},"value":{one}}}'
+        total = "%s"
+        if self._summed:
+            total = one
+            for shown in {leaf.shown for leaf in self._value.leaves} - {"%s"}:
+                total = total.replace(shown, "%s")
+        each = ",".join(f'{{"cpu":{cpu},"value":{one}}}' for cpu in range(self._cpus))
+        return f',{{"key":{self._key.template},"value":{total},"values":[{each}]}}'
+
+    def _value_columns(self, batch: Batch) -> list[Column]:
+        """In the order of the template."""
+        found = self._values.columns(batch.values)
+        if not self._cpus:
+            return found
+        if not self._summed:
+            return [found[-1], *found[:-1]]
+        step = len(self._value.leaves)
+        by_cpu = [found[cpu * step : (cpu + 1) * step] for cpu in range(self._cpus)]
+        return [*total_of(self._value, by_cpu), *found]
+
+    # --- all ---
 
     def write(self, out: TextIO) -> int:
         """All of them; how many there were."""
-        found = self._shapes()
-        texts = self._templated(*found) if found else self._decoded()
-        total, comma = 0, ""
-        for text, count in texts:
-            out.write(comma)
-            out.write(text)
-            total += count
-            comma = ","
+        total = 0
+        for batch in self._map.batches():
+            if not batch.length:
+                continue
+            text = self._batch(batch)
+            out.write(text if total else text[1:])
+            total += batch.length
         return total
 
-    def _templated(self, key: _Plain, value: _Plain) -> Iterator[tuple[str, int]]:
-        if key.template == value.template == "%d":
-            yield from self._numbers(key.code, value.code)
-            return
-        row = f'{{"key":{key.template},"value":{value.template}}}'
-        keys, values = struct.Struct("<" + key.code), struct.Struct("<" + value.code)
-        for batch in self._map.batches():
-            count = batch.length
-            if not count:
-                continue
-            pairs = zip(keys.iter_unpack(batch.keys), values.iter_unpack(batch.values), strict=True)
-            numbers = tuple(chain.from_iterable(chain.from_iterable(pairs)))
-            yield ",".join([row] * count) % numbers, count
+    def _batch(self, batch: Batch) -> str:
+        """Each entry with a comma before it."""
+        if len(batch.values) != batch.length * self._map.entry_size:
+            return self._unreadable(batch)
+        count, width = batch.length, self._width
+        if self._rows[0] != count:
+            self._rows = count, self._row * count
+        items: list[object] = [None] * (count * width)
+        columns = chain(self._keys.columns(batch.keys), self._value_columns(batch))
+        for place, column in enumerate(columns):
+            items[place::width] = column
+        return self._rows[1] % tuple(items)
 
-    def _numbers(self, key: str, value: str) -> Iterator[tuple[str, int]]:
-        """One number each: Python's own text of a list of pairs has all of it but the words."""
-        for batch in self._map.batches():
-            if batch.length:
-                keys = batch.keys.cast(key)  # type: ignore[call-overload]
-                values = batch.values.cast(value)  # type: ignore[call-overload]
-                text = repr(list(zip(keys, values, strict=True)))
-                text = text[2:-2].replace("), (", '},{"key":').replace(", ", ',"value":')
-                yield f'{{"key":{text}}}', batch.length
-
-    def _decoded(self) -> Iterator[tuple[str, int]]:
-        dumps: Callable[[object], str] = json.JSONEncoder(separators=(",", ":")).encode
-        parts: list[str] = []
-        for entry in self._entries.entries():
-            found: dict[str, object] = {"key": entry.key, "value": entry.value}
-            if entry.per_cpu:
-                found["values"] = [
-                    {"cpu": cpu, "value": value} for cpu, value in enumerate(entry.per_cpu)
-                ]
-            parts.append(dumps(found))
-            if len(parts) == _MANY:
-                yield ",".join(parts), _MANY
-                parts.clear()
-        if parts:
-            yield ",".join(parts), len(parts)
+    def _unreadable(self, batch: Batch) -> str:
+        """Keys without values, which some maps do not show to user space."""
+        size = self._entries.info.key_size
+        keys = (bytes(batch.keys[at : at + size]) for at in range(0, len(batch.keys), size))
+        return "".join(f",{to_json(entry_json(self._entries.entry(key, b'')))}" for key in keys)

@@ -60,7 +60,7 @@ def decode(btf: Btf, type_id: int, data: Buffer, *, name: str = "", lpm: bool = 
 
 def field_decoder(field: Field) -> Decoder:
     """A decoder of a member, bitfields included, from the bytes of its whole struct."""
-    read = _field_reader(field)
+    read = field_reader(field)
     code, convert, offset = struct.Struct("<" + read.code), read.convert, field.offset
 
     def decode_field(data: Buffer) -> Value:
@@ -108,7 +108,7 @@ def whole_reader(of: Shape) -> Decoder:
         return _struct(of)
     if of.form is Form.ARRAY:
         return _array(of)
-    reader = _scalar(of)
+    reader = scalar_reader(of)
     unpack = struct.Struct("<" + reader.code).unpack_from
     convert = reader.convert
     if convert is None:
@@ -160,7 +160,8 @@ def _from_unsigned(of: Shape, bits: int) -> Callable[[int], Value] | None:
     return lambda value: names[value] if value in names else _signed(bits, value)
 
 
-def _scalar(of: Shape) -> Reader:
+def scalar_reader(of: Shape) -> Reader:
+    """How to read a shape that is one number, text or address: no struct, union or array."""
     size = of.size
     match of.form:
         case Form.INT | Form.CHAR | Form.BOOL | Form.ENUM:
@@ -227,10 +228,11 @@ def _bits_reader(
 def _reader(of: Shape) -> Reader:
     if of.form in (Form.STRUCT, Form.UNION, Form.ARRAY):
         return Reader(f"{of.size}s", shape_decoder(of))
-    return _scalar(of)
+    return scalar_reader(of)
 
 
-def _field_reader(field: Field) -> Reader:
+def field_reader(field: Field) -> Reader:
+    """How to read a member from where it begins (``field.offset``), bitfields included."""
     if field.bits:
         shift = field.bit_offset & 7
         covered = (shift + field.bits + 7) >> 3
@@ -278,7 +280,7 @@ def layout(fields: Iterable[Field]) -> Layout | None:
     for field in fields:
         if field.bits or field.offset < position:
             return None
-        reader = _field_reader(field)
+        reader = field_reader(field)
         if field.offset > position:
             code += f"{field.offset - position}x"
         code += reader.code
@@ -310,7 +312,7 @@ def _one_by_one(fields: list[Field]) -> Decoder:
     """Bitfields and unions: several fields take the same bytes."""
     steps = []
     for field in fields:
-        reader = _field_reader(field)
+        reader = field_reader(field)
         unpack = struct.Struct("<" + reader.code).unpack_from
         steps.append((field.name, unpack, field.offset, reader.convert))
 

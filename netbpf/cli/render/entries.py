@@ -7,6 +7,7 @@ from typing import Any
 from netbpf.bpf.btf.values import format_value
 from netbpf.cli.output import print_json
 from netbpf.insight.entries import Entries, MapEntry
+from netbpf.insight.fast_json import entry_json
 from netbpf.insight.names import map_type_name
 
 
@@ -21,7 +22,7 @@ def print_dump(found: Entries, limit: int | None, *, as_json: bool) -> None:
             sys.stdout.write(f"{format_value(entry.key)}: {format_value(entry.value)}\n")
         return
     if limit is not None:
-        rows = [_entry(one) for one in found.entries(limit)]
+        rows = [entry_json(one) for one in found.entries(limit)]
         print_json("map_dump", {**_head(found), "entries": rows, "total": len(rows)})
         return
     head = json.dumps({"schema": "netbpf.map_dump/1", **_head(found)}, separators=(",", ":"))
@@ -31,17 +32,10 @@ def print_dump(found: Entries, limit: int | None, *, as_json: bool) -> None:
     sys.stdout.write(f'],"total":{total}}}\n')
 
 
-def _entry(one: MapEntry) -> dict[str, Any]:
-    found: dict[str, Any] = {"key": one.key, "value": one.value}
-    if one.per_cpu:
-        found["values"] = [{"cpu": cpu, "value": value} for cpu, value in enumerate(one.per_cpu)]
-    return found
-
-
 def print_entry(found: Entries, one: MapEntry, *, as_json: bool) -> None:
     """One entry; of a per-CPU map the parts too."""
     if as_json:
-        print_json("map_entry", {**_head(found), **_entry(one)})
+        print_json("map_entry", {**_head(found), **entry_json(one)})
         return
     sys.stdout.write(f"{format_value(one.value)}\n")
     for cpu, value in enumerate(one.per_cpu):
