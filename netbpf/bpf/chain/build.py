@@ -16,8 +16,9 @@ from netbpf.bpf.chain.plan import Layout, Shape
 from netbpf.bpf.chain.submit import Rejected, submit
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
+from netbpf.bpf.tap.code import Functions
 from netbpf.constants import Hook, MapFlag, MapType, TcAction, XdpAction
-from netbpf.errors import NetbpfError, UsageError
+from netbpf.errors import NetbpfError, NotSupportedError, UsageError
 
 ARRAY_NAME, KEY_NAME = "netbpf_onward", "netbpf_key"
 
@@ -44,33 +45,52 @@ class Chain(Program):
 
 
 def build(
-    parts: Sequence[Part], hook: Hook, counters: Counters, *, description: object = None
+    parts: Sequence[Part],
+    hook: Hook,
+    counters: Counters | None,
+    *,
+    description: object = None,
+    taps: Sequence[Functions] = (),
 ) -> Chain:
     """Load the chain of ``parts``, which are in running order; each counts in its slot of ``counters``.
 
     ``description`` is kept with the program, for ``netbpf.bpf.chain.description.read``: anything that JSON takes.
-    The chain takes XDP frames in several buffers if every member does, see ``frags``.
+    ``taps`` look on; with some of them there may be one part, or none, and no counters. The chain takes XDP frames in
+    several buffers if every member does, see ``frags``.
     Raises VerifierError, NotSupportedError and ObjectError, which name the member, also as ``member`` (None where no
     single one is at fault); PermissionDeniedError; UsageError for two members with one slot.
     """
-    if not parts:
+    if not parts and not taps:
         raise UsageError("a chain needs a member")
+    if counters is None and len(parts) > 1:
+        raise UsageError("a chain of several members counts")
     if len({one.slot for one in parts}) < len(parts):
         raise UsageError("two members of a chain cannot count in one slot")
     blame.refuse_unlinkable(parts, hook)
-    said = "" if description is None else text(counters.id, description)
+    said = ""
+    if description is not None and counters:
+        said = text(counters.id, description)
     with ExitStack() as opened:
         frags = all(one.takes_frags for one in parts)
-        return _Builder(hook, counters, said, opened, frags=frags).run(plan.segments(parts))
+        builder = _Builder(hook, counters, said, opened, frags=frags, taps=tuple(taps))
+        return builder.run(plan.segments(parts, len(taps)))
 
 
 class _Builder:
     """What it opens, but for the chain that it gives, is closed with ``opened``."""
 
     def __init__(
-        self, hook: Hook, counters: Counters, said: str, opened: ExitStack, *, frags: bool
+        self,
+        hook: Hook,
+        counters: Counters | None,
+        said: str,
+        opened: ExitStack,
+        *,
+        frags: bool,
+        taps: tuple[Functions, ...],
     ) -> None:
         self.hook, self.counters, self.said, self.frags = hook, counters, said, frags
+        self.taps = taps
         self.opened = opened
         self.key: Map | None = None
         # See dispatcher: there softirqs preempt each other.
@@ -85,12 +105,13 @@ class _Builder:
             last = position == len(segments) - 1
             if array is None and not last:
                 array = self._array()
-            made = self._load(segments[position], self._onward(array, position, last=last))
+            onward = self._onward(array, position, last=last)
+            made = self._load(segments[position], onward, first=position == 0)
             if isinstance(made, Fd):
                 self.opened.callback(made.close)
                 programs.append(made)
                 continue
-            if len(segments[position]) == 1 or not blame.too_much(made):
+            if len(segments[position]) < 2 or not blame.too_much(made):
                 raise self._error(segments[position])
             middle = len(segments[position]) // 2
             halves = [segments[position][:middle], segments[position][middle:]]
@@ -112,14 +133,16 @@ class _Builder:
         lost = XdpAction.ABORTED if self.hook is Hook.XDP else TcAction.SHOT
         return Onward(array.fd.fileno(), position, lost)
 
-    def _load(self, shapes: Sequence[Shape], onward: Onward | None) -> Fd | Rejected:
+    def _load(
+        self, shapes: Sequence[Shape], onward: Onward | None, *, first: bool = True
+    ) -> Fd | Rejected:
         """Load with members laid in, and where the verifier refuses that, with all of them called."""
         layout = plan.lay_out(shapes)
         if layout and layout.inline:
-            made = submit(self._linked(shapes, layout, onward))
+            made = submit(self._linked(shapes, layout, onward, first=first))
             if isinstance(made, Fd):
                 return made
-        return submit(self._linked(shapes, _called(layout), onward))
+        return submit(self._linked(shapes, _called(layout), onward, first=first))
 
     def _why(self, some: Sequence[Part]) -> Rejected | None:
         """Why a chain of some members is rejected; None if it is not."""
@@ -132,10 +155,12 @@ class _Builder:
         made = submit(self._linked(shapes, _called(plan.lay_out(shapes)), None), explain=True)
         return made if isinstance(made, Rejected) else None
 
-    def _linked(self, shapes: Sequence[Shape], layout: Layout, onward: Onward | None) -> Linked:
+    def _linked(
+        self, shapes: Sequence[Shape], layout: Layout, onward: Onward | None, *, first: bool = True
+    ) -> Linked:
         options = Options(
-            self.hook, self.counters.fileno(), self.said, self.frags, self.atomic,
-            None if layout.stack_key else self._key(), onward,
+            self.hook, self.counters.fileno() if self.counters else None, self.said, self.frags,
+            self.atomic, None if layout.stack_key else self._key(), onward, self.taps, first,
         )  # fmt: skip
         return link([one.part for one in shapes], options, layout.inline)
 
@@ -149,6 +174,11 @@ class _Builder:
         return self.key.fd.fileno()
 
     def _error(self, shapes: Sequence[Shape]) -> NetbpfError:
+        if not shapes:
+            return NotSupportedError(
+                "the filter is too large for a program: the kernel's verifier gives up",
+                hint="name networks instead of hosts, port ranges instead of ports",
+            )
         return blame.error([one.part for one in shapes], self.hook, self._why)
 
 

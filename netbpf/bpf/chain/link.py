@@ -1,18 +1,28 @@
 """Linking members into one program: dispatcher first, then the functions of members that are called."""
 
+import zlib
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf import insn as bpf
-from netbpf.bpf.chain.dispatcher import Onward, Step, assemble
+from netbpf.bpf.chain.dispatcher import Onward, Step, Taps, assemble
 from netbpf.bpf.chain.inline import inlined
 from netbpf.bpf.chain.part import Part
 from netbpf.bpf.chain.types import MemberTypes, Types, records
 from netbpf.bpf.chain.verdicts import layout
 from netbpf.bpf.linker import Placed
-from netbpf.constants import CHAIN_NAME, AttachType, Hook, ProgFlag, ProgType
+from netbpf.bpf.tap import code as tapping
+from netbpf.constants import (
+    CHAIN_NAME,
+    AttachType,
+    Hook,
+    ProgFlag,
+    ProgType,
+    TcAction,
+    XdpAction,
+)
 from netbpf.errors import ObjectError
 
 _TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL (include/uapi/linux/bpf.h)
@@ -50,17 +60,25 @@ def license_of(parts: Sequence[Part]) -> str:
 class Options:
     """How a chain is linked, but for who is laid in.
 
-    ``said`` is what it says of itself, ``frags`` whether it takes frames in several buffers; the others are the
-    dispatcher's, see ``assemble``.
+    ``said`` is what it says of itself, ``frags`` whether it takes frames in several buffers, ``taps`` what looks on,
+    ``first`` whether packets come to it before other programs of the chain; the others are the dispatcher's, see
+    ``assemble``.
     """
 
     hook: Hook
-    counters_fd: int
+    counters_fd: int | None
     said: str = ""
     frags: bool = False
     atomic: bool = False
     key_fd: int | None = None
     onward: Onward | None = None
+    taps: tuple[tapping.Functions, ...] = ()
+    first: bool = True
+
+
+def who(name: str) -> int:
+    """The number by which a member is told apart in what taps write; 0 is nobody."""
+    return zlib.crc32(name.encode()) or 1
 
 
 def link(parts: Sequence[Part], options: Options, inline: Collection[int] = ()) -> Linked:
@@ -83,9 +101,11 @@ class _Linker:
         steps = [
             Step(one.proceed, one.slot, laid.get(number)) for number, one in enumerate(self.parts)
         ]
+        xdp = given.hook is Hook.XDP
         made = assemble(
             steps, given.counters_fd, layout(given.hook),
-            key_fd=given.key_fd, atomic=given.atomic, onward=given.onward,
+            key_fd=given.key_fd, atomic=given.atomic, onward=given.onward, taps=self._taps(),
+            empty=XdpAction.PASS if xdp else TcAction.UNSPEC,
         )  # fmt: skip
         self.code = made.code
         self.funcs.extend((0, self.types.dispatcher(CHAIN_NAME)))
@@ -94,7 +114,7 @@ class _Linker:
             self._lay(number, begin, end)
         for number, at in made.calls.items():
             self._append(number, at)
-        xdp = given.hook is Hook.XDP
+        self._append_taps(made.taps)
         request = sys_bpf.ProgLoad(
             prog_type=ProgType.XDP if xdp else ProgType.SCHED_CLS,
             insns=bytes(self.code),
@@ -106,6 +126,37 @@ class _Linker:
             line_info=records(self.lines),
         )
         return Linked(request, self.types.to_bytes(), tuple(self.starts))
+
+    def _taps(self) -> Taps:
+        """Who looks on, and where."""
+        taps = self.options.taps
+        hook = tuple(number for number, one in enumerate(taps) if not one.member)
+        steps = {
+            position: tuple(number for number, one in enumerate(taps) if one.member == part.name)
+            for position, part in enumerate(self.parts)
+        }
+        return Taps(hook, steps, self.options.first, [who(one.name) for one in self.parts])
+
+    def _append_taps(self, calls: Sequence[tuple[int, int, str]]) -> None:
+        """The functions of the taps that are called in this program, and the calls of them."""
+        given = self.options
+        for number in sorted({tap for _, tap, _ in calls}):
+            called = {name for _, tap, name in calls if tap == number}
+            made = tapping.functions(
+                given.taps[number], given.hook, layout(given.hook), frags=given.frags
+            )
+            if tapping.ENTER not in called:
+                made = [one for one in made if one[0] == tapping.LEAVE]
+            code, starts = tapping.link(made)
+            base = len(self.code) // bpf.SIZE
+            self.code += code
+            self.starts.append((base, -1))
+            for name, start in starts.items():
+                self.funcs.extend((base + start, self.types.static(f"tap{number}_{name}")))
+                self.lines.extend(self.types.own_line(base + start))
+            for at, tap, name in calls:
+                if tap == number:
+                    bpf.set_imm(self.code, at, base + starts[name] - at - 1)
 
     def _lay(self, number: int, begin: int, end: int) -> None:
         part = self.parts[number]

@@ -18,6 +18,7 @@ MAX_BEFORE_TAIL_CALL = (
 MAX_TAIL_CALLS = 33  # that a packet makes in all: MAX_TAIL_CALL_CNT, include/linux/bpf.h
 _LAID_IN = 24_000  # instructions of all members that are laid in: jumps reach 32767
 _OWN_MAPS = 3  # the counters, their key, and the array with the next program
+_TAP_MAPS, _TAP_FUNCTIONS = 2, 4  # of each tap
 _KEY = 8  # bytes of stack that the key takes if it is there
 
 
@@ -79,26 +80,28 @@ def lay_out(shapes: Sequence[Shape]) -> Layout | None:
     return None
 
 
-def segments(parts: Sequence[Part]) -> list[list[Shape]]:
+def segments(parts: Sequence[Part], taps: int = 0) -> list[list[Shape]]:
     """The members in running order, cut where the next would not fit into the same program.
 
-    NotSupportedError for a member that does not fit into any.
+    There have to be maps and functions left for ``taps`` of them. NotSupportedError for a member that does not fit
+    into any.
     """
     shapes = [Shape(one) for one in parts]
-    if _fit(shapes):
+    if _fit(shapes, taps):
         return [shapes]
     found: list[list[Shape]] = [[]]
     for one in shapes:
-        _check_alone(one)
-        if found[-1] and not _fit([*found[-1], one]):
+        _check_alone(one, taps)
+        if found[-1] and not _fit([*found[-1], one], taps):
             found.append([])
         found[-1].append(one)
     return found
 
 
-def _fit(shapes: Sequence[Shape]) -> bool:
-    functions = 1 + sum(one.functions for one in shapes)
-    if functions > MAX_FUNCTIONS or maps_of(shapes) + _OWN_MAPS > MAX_MAPS:
+def _fit(shapes: Sequence[Shape], taps: int) -> bool:
+    functions = 1 + sum(one.functions for one in shapes) + taps * _TAP_FUNCTIONS
+    maps = maps_of(shapes) + _OWN_MAPS + taps * _TAP_MAPS
+    if functions > MAX_FUNCTIONS or maps > MAX_MAPS:
         return False
     # One member that seems to use too much stack is the verifier's matter.
     return len(shapes) == 1 or lay_out(shapes) is not None
@@ -114,8 +117,8 @@ def maps_of(shapes: Sequence[Shape]) -> int:
     return len({map_info(fd).id for fd in fds})
 
 
-def _check_alone(one: Shape) -> None:
-    part, most = one.part, MAX_MAPS - _OWN_MAPS
+def _check_alone(one: Shape, taps: int) -> None:
+    part, most = one.part, MAX_MAPS - _OWN_MAPS - taps * _TAP_MAPS
     if maps_of([one]) > most:
         raise part.blamed(
             NotSupportedError(
@@ -123,10 +126,11 @@ def _check_alone(one: Shape) -> None:
                 hint="merge maps, or attach it where it runs alone",
             )
         )
-    if one.functions + 1 > MAX_FUNCTIONS:
+    functions = MAX_FUNCTIONS - 1 - taps * _TAP_FUNCTIONS
+    if one.functions > functions:
         raise part.blamed(
             NotSupportedError(
-                f"{part.shown} has {one.functions} functions; a member of a chain may have {MAX_FUNCTIONS - 1}",
+                f"{part.shown} has {one.functions} functions; a member of a chain may have {functions}",
                 hint="let the compiler inline some of them (static inline, or no __noinline)",
             )
         )

@@ -1,0 +1,98 @@
+"""libpcap's compiler for filter expressions (pcap-filter(7)), and its own interpreter, the yardstick of the tests.
+
+The library is loaded when it is first needed: netbpf works without it, but for filters.
+"""
+
+import ctypes
+import functools
+from typing import Final
+
+from netbpf.errors import ToolMissingError, UsageError
+from netbpf.text import escape
+
+_ETHERNET: Final = 1  # DLT_EN10MB
+_NETMASK_UNKNOWN: Final = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
+_OPTIMIZE: Final = 1
+LARGEST_PACKET: Final = 262_144  # bytes; MAXIMUM_SNAPLEN
+
+
+class _Program(ctypes.Structure):
+    """struct bpf_program (pcap/bpf.h)."""
+
+    _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.c_void_p))
+
+
+class _Header(ctypes.Structure):
+    """struct pcap_pkthdr (pcap/pcap.h)."""
+
+    _fields_ = (
+        ("seconds", ctypes.c_long),
+        ("microseconds", ctypes.c_long),
+        ("captured", ctypes.c_uint32),
+        ("length", ctypes.c_uint32),
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    for name in ("libpcap.so.0.8", "libpcap.so.1"):
+        try:
+            found = ctypes.CDLL(name)
+        except OSError:
+            continue
+        found.pcap_open_dead.restype = ctypes.c_void_p
+        found.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
+        found.pcap_close.argtypes = (ctypes.c_void_p,)
+        found.pcap_compile.argtypes = (
+            ctypes.c_void_p, ctypes.POINTER(_Program), ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32,
+        )  # fmt: skip
+        found.pcap_geterr.restype = ctypes.c_char_p
+        found.pcap_geterr.argtypes = (ctypes.c_void_p,)
+        found.pcap_freecode.argtypes = (ctypes.POINTER(_Program),)
+        found.pcap_offline_filter.argtypes = (
+            ctypes.POINTER(_Program), ctypes.POINTER(_Header), ctypes.c_char_p,
+        )  # fmt: skip
+        return found
+    raise ToolMissingError(
+        "filters are compiled by libpcap, which is not installed",
+        hint="apt install libpcap0.8, or capture without a filter",
+    )
+
+
+def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
+    """The classic BPF instructions (struct bpf_insn, 8 bytes each) of an expression for Ethernet frames.
+
+    Raises UsageError with libpcap's words where it is none, ToolMissingError without libpcap.
+    """
+    if "\0" in expression:
+        raise UsageError("a filter cannot hold a zero byte")
+    library = _library()
+    handle = library.pcap_open_dead(_ETHERNET, LARGEST_PACKET)
+    if not handle:
+        raise MemoryError
+    try:
+        program = _Program()
+        flag = _OPTIMIZE if optimize else 0
+        if library.pcap_compile(
+            handle, ctypes.byref(program), expression.encode(), flag, _NETMASK_UNKNOWN
+        ):
+            words = library.pcap_geterr(handle).decode(errors="replace")
+            raise UsageError(
+                f"libpcap cannot compile the filter {escape(expression)!r}: {escape(words)}",
+                hint="man 7 pcap-filter has the language; quote what the shell would take",
+            )
+        try:
+            return ctypes.string_at(program.instructions, program.length * 8)
+        finally:
+            library.pcap_freecode(ctypes.byref(program))
+    finally:
+        library.pcap_close(handle)
+
+
+def matches(code: bytes, packet: bytes) -> bool:
+    """Whether libpcap's interpreter says that a packet, captured as a whole, passes classic BPF instructions."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = _Program(len(code) // 8, ctypes.addressof(instructions))
+    header = _Header(0, 0, len(packet), len(packet))
+    found = _library().pcap_offline_filter(ctypes.byref(program), ctypes.byref(header), packet)
+    return bool(found)
