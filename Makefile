@@ -22,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.netbpf-installed
 
-SOURCES := $(wildcard xdp/*.bpf.c tc/*.bpf.c)
+SOURCES := $(wildcard xdp/*.bpf.c tc/*.bpf.c tracing/*.bpf.c)
 OBJECTS := $(patsubst %.bpf.c,netbpf/_objects/%.bpf.o,$(notdir $(SOURCES)))
 C_FILES := $(SOURCES) $(wildcard netbpf/include/netbpf/*.h)
 # Clang's bpf target knows nothing of Debian's multiarch directory, where <asm/types.h> is.
@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml | system
 # ----------------------------------------------------------------------------------------- programs
 
 .PHONY: bpf
-bpf: $(OBJECTS) ## Compile xdp/ and tc/ into netbpf/_objects/
+bpf: $(OBJECTS) ## Compile xdp/, tc/ and tracing/ into netbpf/_objects/
 	@rm -f $(filter-out $(OBJECTS),$(wildcard netbpf/_objects/*.bpf.o))
 
 define compile
@@ -69,6 +69,9 @@ netbpf/_objects/%.bpf.o: xdp/%.bpf.c Makefile
 	$(compile)
 
 netbpf/_objects/%.bpf.o: tc/%.bpf.c Makefile
+	$(compile)
+
+netbpf/_objects/%.bpf.o: tracing/%.bpf.c Makefile
 	$(compile)
 
 -include $(wildcard build/bpf/*.d)

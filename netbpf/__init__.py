@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from netbpf.api import links as links
     from netbpf.api import map_entries as map_entries
     from netbpf.api import maps as maps
+    from netbpf.api import monitor as monitor
     from netbpf.api import pending as pending
     from netbpf.api import pin_map as pin_map
     from netbpf.api import program_code as program_code
@@ -79,6 +80,7 @@ _HOMES = {
         "links",
         "map_entries",
         "maps",
+        "monitor",
         "pending",
         "pin_map",
         "program_code",
@@ -107,7 +109,7 @@ __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
     "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
-    "disassemble", "elf_headers", "get", "inspect",
+    "disassemble", "elf_headers", "get", "inspect", "monitor",
     "pending", "read_cases", "replay", "run", "run_cases", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip

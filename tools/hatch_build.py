@@ -1,4 +1,4 @@
-"""Build hook of the wheel: the programs in xdp/ and tc/ are compiled before it is put together."""
+"""Build hook of the wheel: the programs in xdp/, tc/ and tracing/ are compiled before it is put together."""
 
 import shutil
 import subprocess

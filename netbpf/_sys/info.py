@@ -12,6 +12,11 @@ from netbpf.model import LinkInfo, MapInfo, ProgramInfo
 _LOSE_THEIR_PLACE = frozenset({LinkType.XDP, LinkType.TCX, LinkType.CGROUP, LinkType.NETNS})
 _PROG_SIZE, _MAP_SIZE, _LINK_SIZE, _BTF_SIZE = 232, 104, 64, 32
 
+# type, id, tag, jited_prog_len, xlated_prog_len, load_time, created_by_uid, nr_map_ids, name, ifindex, gpl_compatible,
+# btf_id, run_time_ns, run_cnt, verified_insns
+_PROGRAM = struct.Struct("<II8sII16xQII8x16sII40xI60xQQ8xI")
+_ProgramBytes = ctypes.c_char * _PROG_SIZE
+
 
 def _word(info: Buffer, offset: int) -> int:
     return int(struct.unpack_from("<I", info, offset)[0])
@@ -30,31 +35,27 @@ def program_info(fd: int) -> ProgramInfo:
     """``struct bpf_prog_info``; KernelError where the descriptor is no program or permission lacks."""
     room = 64
     while True:
-        info = ctypes.create_string_buffer(_PROG_SIZE)
-        ids = ctypes.create_string_buffer(4 * room)
+        info, ids = _ProgramBytes(), (ctypes.c_uint32 * room)()
         struct.pack_into("<IIQ", info, 48, 0, room, ctypes.addressof(ids))
         info_by_fd(fd, info, _PROG_SIZE)
-        count = _word(info, 52)
+        (
+            kind, number, tag, jited, xlated, loaded_at, uid, count, name, ifindex, flags, btf_id,
+            run_time, run_count, verified,
+        ) = _PROGRAM.unpack_from(info)  # fmt: skip
         if count <= room:
             break
         room = count
     return ProgramInfo(
-        id=_word(info, 4),
-        name=_text(info, 64),
-        type=_word(info, 0),
-        tag=info.raw[8:16].hex(),
-        map_ids=struct.unpack_from(f"<{count}I", ids),
-        btf_id=_word(info, 128),
-        loaded_at_ns=_long(info, 40),
-        uid=_word(info, 48),
-        gpl_compatible=bool(_word(info, 84) & 1),
-        ifindex=_word(info, 80),
-        xlated_size=_word(info, 20),
-        jited_size=_word(info, 16),
-        verified_insns=_word(info, 216),
-        run_time_ns=_long(info, 192),
-        run_count=_long(info, 200),
-    )
+        number, name.split(b"\0")[0].decode(errors="backslashreplace"), kind, tag.hex(), tuple(ids[:count]), btf_id,
+        loaded_at, uid, bool(flags & 1), ifindex, xlated, jited, verified, run_time, run_count,
+    )  # fmt: skip
+
+
+def recursion_misses(fd: int) -> int:
+    """How often a program was not run because it was running on that CPU already (Linux 5.12; 0 before)."""
+    info = ctypes.create_string_buffer(_PROG_SIZE)
+    info_by_fd(fd, info, _PROG_SIZE)
+    return _long(info, 208)
 
 
 def map_info(fd: int) -> MapInfo:
@@ -121,3 +122,22 @@ def btf_bytes(fd: int) -> bytes:
     struct.pack_into("<QI", info, 0, ctypes.addressof(blob), size)
     info_by_fd(fd, info, _BTF_SIZE)
     return blob.raw[:size]
+
+
+class BtfInfo(NamedTuple):
+    """``struct bpf_btf_info``: its name ("vmlinux", a module's; "" for a program's), and whether it is the kernel's."""
+
+    id: int
+    name: str
+    kernel: bool
+
+
+def btf_info(fd: int) -> BtfInfo:
+    """What the kernel says of a BTF object; the name since Linux 5.11 (kernel commit 5329722057d4)."""
+    info = ctypes.create_string_buffer(_BTF_SIZE)
+    name = ctypes.create_string_buffer(64)
+    struct.pack_into("<QI", info, 16, ctypes.addressof(name), len(name))
+    info_by_fd(fd, info, _BTF_SIZE)
+    return BtfInfo(
+        _word(info, 12), name.value.decode(errors="backslashreplace"), bool(_word(info, 28))
+    )

@@ -26,6 +26,7 @@ from netbpf.api.inside import (
 )
 from netbpf.api.packets import diff, read_cases, replay, run, run_cases
 from netbpf.api.values import get, set_values, stats, watch
+from netbpf.api.watching import monitor
 
 __all__ = [
     "attach",
@@ -48,6 +49,7 @@ __all__ = [
     "LOCK_TIMEOUT",
     "map_entries",
     "maps",
+    "monitor",
     "pending",
     "pin_map",
     "program_code",

@@ -27,6 +27,7 @@ COMMANDS = {
     "rollback": ("upgrade", "Go back to the object before the last upgrade."),
     "status": ("status", "Show what runs on which hook, and who put it there."),
     "stats": ("stats", "Show counters, variables and maps of attached programs."),
+    "monitor": ("monitor", "Show what goes wrong: exceptions, redirects, drops by reason."),
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
     "run": ("run", "Send one packet through a program, without a network."),

@@ -11,17 +11,20 @@ from netbpf.text import did_you_mean, escape
 BUILTIN = "builtin:"
 _OBJECTS = Path(__file__).parent.parent / "_objects"
 _SUFFIX = ".bpf.o"
+# Others are netbpf's own tools: programs for tracepoints, which nobody attaches to an interface.
+_HOOKS = ("xdp_", "tc_")
 
 
 def builtin_names() -> list[str]:
     """The programs shipped with netbpf."""
-    return sorted(path.name.removesuffix(_SUFFIX) for path in _OBJECTS.glob(f"*{_SUFFIX}"))
+    names = (path.name.removesuffix(_SUFFIX) for path in _OBJECTS.glob(f"*{_SUFFIX}"))
+    return sorted(name for name in names if name.startswith(_HOOKS))
 
 
 def builtin(name: str) -> Path:
     """The compiled object of a shipped program; ObjectError with near names."""
     path = _OBJECTS / (name + _SUFFIX)
-    if "/" in name or not path.is_file():
+    if "/" in name or not name.startswith(_HOOKS) or not path.is_file():
         names = builtin_names()
         hint = (
             did_you_mean(name, names, "the shipped programs are") or "compile them first: make bpf"

@@ -20,6 +20,7 @@ _IFLA_MASTER: Final = 10
 _IFLA_OPERSTATE: Final = 16
 _IFLA_LINKINFO: Final = 18
 _IFLA_EXT_MASK: Final = 29
+_IFLA_LINK_NETNSID: Final = 37
 _IFLA_XDP: Final = 43
 _IFLA_ALT_IFNAME: Final = 53
 _IFLA_INFO_KIND: Final = 1
@@ -56,7 +57,8 @@ class Device(NamedTuple):
     ``mtu`` in bytes, ``flags`` IFF_*, ``operstate`` in the words of ip-link(8), ``address`` the link-layer address,
     ``kind`` the driver's IFLA_INFO_KIND ("veth"; "" for hardware), ``peer`` the ifindex behind it (IFLA_LINK; of a
     veth the other end, perhaps in another namespace), 0 if none;
-    ``master`` the ifindex of the bridge or bond that it is a port of, 0 if none.
+    ``master`` the ifindex of the bridge or bond that it is a port of, 0 if none. ``peer_elsewhere``: what is behind it
+    lies in another network namespace, and ``peer`` is an index there.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Device(NamedTuple):
     peer: int
     xdp: tuple[XdpProgram, ...]
     master: int = 0
+    peer_elsewhere: bool = False
 
 
 def devices(session: Session, only: Container[int] | None = None) -> list[Device]:
@@ -95,6 +98,13 @@ def device_by_name(session: Session, name: str) -> Device | None:
     raw = name.encode(errors="surrogateescape")
     kind = _IFLA_IFNAME if len(raw) < _IFNAMSIZ else _IFLA_ALT_IFNAME
     return _get(session, _BODY.pack(0, 0, 0, 0, 0) + attribute(kind, name))
+
+
+def other_end(session: Session, of: Device) -> Device | None:
+    """The other end of a veth, if it is in the session's namespace."""
+    if of.kind != "veth" or of.peer_elsewhere:
+        return None
+    return device(session, of.peer)
 
 
 def _get(session: Session, body: bytes) -> Device | None:
@@ -125,6 +135,7 @@ def _device(answer: bytes) -> Device:
         peer=u32(found.get(_IFLA_LINK)),
         xdp=_xdp(found.get(_IFLA_XDP, b"")),
         master=u32(found.get(_IFLA_MASTER)),
+        peer_elsewhere=_IFLA_LINK_NETNSID in found,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from netbpf.constants import Mode
 from netbpf.errors import KernelError
 from netbpf.model import Interface
-from netbpf.net.devices import Device, device, devices
+from netbpf.net.devices import Device, devices, other_end
 from netbpf.net.ethtool import channels, driver, features
 from netbpf.net.failures import program_label, shown
 from netbpf.net.rtnetlink import Session
@@ -95,11 +95,7 @@ def _limit(words: str, mtu: int) -> int:
 
 def veth_peer(scene: Scene) -> Device | None:
     """The other end, if it is in this namespace."""
-    other = device(scene.session, scene.device.peer)
-    # The index may belong to somebody else when the other end lies in another namespace.
-    if other is not None and other.kind == "veth" and other.peer == scene.device.ifindex:
-        return other
-    return None
+    return other_end(scene.session, scene.device)
 
 
 def joining(scene: Scene) -> list[str]:

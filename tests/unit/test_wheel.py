@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted([*ROOT.glob("xdp/*.bpf.c"), *ROOT.glob("tc/*.bpf.c")])
+SOURCES = sorted(one for room in ("xdp", "tc", "tracing") for one in ROOT.glob(f"{room}/*.bpf.c"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What the kernel and programs tell while they run: traces, events, and what goes wrong."""

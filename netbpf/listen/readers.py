@@ -1,0 +1,27 @@
+"""Who else reads a ring buffer."""
+
+from netbpf.insight.holders import HolderTable
+from netbpf.insight.kernel_model import Process
+
+
+def ring_readers(map_ids: set[int]) -> dict[int, tuple[Process, ...]]:
+    """The other processes that read ring buffers, by the map: they have it open, and memory of BPF maps mapped.
+
+    A reader has to write its position, so it needs both. A process that only keeps the map alive, as loaders do, has
+    not mapped it. One that closed its descriptor and kept the mapping is not seen: ``RingBuffer.disturbed`` counts it.
+    """
+    table = HolderTable("map", pins=False)
+    found = {}
+    for number in map_ids:
+        readers = tuple(one for one in table.of("map", number).processes if _maps_memory(one.pid))
+        if readers:
+            found[number] = readers
+    return found
+
+
+def _maps_memory(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/maps", errors="replace") as lines:
+            return any("anon_inode:bpf-map" in line and " rw-s " in line for line in lines)
+    except OSError:
+        return False  # ended meanwhile, or not ours to look at
