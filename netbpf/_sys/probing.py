@@ -57,7 +57,7 @@ class ProgramProbe:
         attach_btf_id: int = 0,
         module_fd: int = -1,
     ) -> Answer:
-        """BPF_PROG_LOAD of ``code``, at most 64 instructions; ``module_fd`` is the BTF that calls with offset 1 mean."""
+        """BPF_PROG_LOAD of ``code``, at most 64 instructions; ``module_fd`` is the BTF of calls with offset 1."""
         fd, number, log = self._load(prog_type, code, attach_type, flags, attach_btf_id, module_fd)
         if fd is not None:
             fd.close()
@@ -107,7 +107,7 @@ def link_errno(prog_fd: int, attach_type: int) -> int:
 
 
 def uprobes_errno(prog_fd: int, attach_type: int) -> int:
-    """The errno of BPF_LINK_CREATE on functions of ``/``, which is no file: EBADF where there are uprobe_multi links."""
+    """The errno of BPF_LINK_CREATE on functions of ``/``, which is no file: EBADF where there are such links."""
     attr = ctypes.create_string_buffer(_ATTR_SIZE)
     path, offset = ctypes.create_string_buffer(b"/\0"), ctypes.c_uint64(0)
     _UPROBES.pack_into(

@@ -18,7 +18,7 @@ from netbpf.errors import KernelError
 
 ENOTSUPP: Final = 524  # the kernel's own (include/linux/errno.h), unknown to libc
 EXIT: Final = bytes((0x95, 0, 0, 0, 0, 0, 0, 0))
-_RETURN_ONE: Final = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0)) + EXIT
+RETURN_ONE: Final = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0)) + EXIT
 _CALL: Final = 0x85
 
 # Loading them takes the BTF id of what they are attached to.
@@ -66,7 +66,7 @@ def load_flags(kind: int) -> int:
 def program_type(probe: ProgramProbe, kind: int, attach: int, btf_id: int = 0) -> Told:
     """Whether the kernel has a program type, with an attach type."""
     # Most types take 0 or 1 as result; where one takes neither, the verifier's words show that it knew the type.
-    answer = probe.ask(kind, _RETURN_ONE, attach, flags=load_flags(kind), attach_btf_id=btf_id)
+    answer = probe.ask(kind, RETURN_ONE, attach, flags=load_flags(kind), attach_btf_id=btf_id)
     if answer.loaded or answer.log:
         return Told(True)
     if answer.errno == ENOTSUPP:
@@ -106,8 +106,18 @@ def _helper_words(answer: Answer, kind: int) -> Told:
 
 def xdp_frags(probe: ProgramProbe) -> bool | None:
     """Whether XDP programs may take packets in several parts (BPF_F_XDP_HAS_FRAGS, Linux 5.18)."""
-    answer = probe.ask(ProgType.XDP, _RETURN_ONE, AttachType.XDP, flags=ProgFlag.XDP_HAS_FRAGS)
+    answer = probe.ask(ProgType.XDP, RETURN_ONE, AttachType.XDP, flags=ProgFlag.XDP_HAS_FRAGS)
     return None if answer.errno == errno.EPERM else answer.loaded
+
+
+def large_programs() -> bool | None:
+    """Whether programs may have more than 4096 instructions (Linux 5.2, for those with CAP_BPF)."""
+    code = RETURN_ONE[:8] * 4096 + EXIT
+    # Without a log: it would not hold the verifier's words about so many.
+    fd, number, _ = sys_bpf.prog_load(sys_bpf.ProgLoad(ProgType.SOCKET_FILTER, code, "GPL"))
+    if fd:
+        fd.close()
+    return None if number == errno.EPERM else fd is not None
 
 
 def type_word(kind: int) -> str:

@@ -1,0 +1,1 @@
+"""What a host can do and what is in the way: ``netbpf doctor`` and ``netbpf features``."""
