@@ -57,6 +57,11 @@ def undone_file(netns: int, ifindex: int, hook: Hook) -> Path:
     return state_dir() / "undone" / f"{place(netns, ifindex, hook)}.json"
 
 
+def tap_file(name: str) -> Path:
+    """Locked by a capture for as long as it lives."""
+    return state_dir() / "taps" / name
+
+
 def own_bpffs() -> Path:
     """Where netbpf mounts a bpffs of its own if the host has none."""
     return state_dir() / "bpffs"

@@ -135,6 +135,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """A capture on a hook: ``name`` is that of its file, ``pid`` the process that reads it.
+
+    ``filter`` is the expression as given, ``code`` the classic BPF instructions that libpcap made of it, in hex ("" for
+    every packet). ``member`` is the member that is watched, "" for the whole hook. ``state`` and ``ring`` are ids of
+    maps, ``snaplen`` the bytes that are kept of a packet, ``mask`` the verdicts that are wanted (0: all), a bit for the
+    index of each. ``since`` is Unix time in seconds.
+    """
+
+    name: str
+    pid: int
+    since: float
+    filter: str
+    code: str
+    member: str
+    state: int
+    ring: int
+    snaplen: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     """A program that another manager's dispatcher runs.
 
@@ -156,7 +178,8 @@ class Attachment:
 
     ``members`` are the programs netbpf runs there, in order: one, or several behind a dispatcher, which then is
     ``program``. ``counters`` is the id of the map in which the dispatcher counts, 0 without one. ``neighbours`` are
-    the programs that the dispatcher of another manager runs.
+    the programs that the dispatcher of another manager runs. ``taps`` are the captures that run on the hook; it may
+    then be without members, and a member alone has a dispatcher.
     """
 
     occupant: Occupant
@@ -169,6 +192,14 @@ class Attachment:
     members: tuple[Member, ...] = ()
     counters: int = 0
     neighbours: tuple[Neighbour, ...] = ()
+    taps: tuple[Tap, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """The name of what runs: where a capture has put a dispatcher around a program, still the program's."""
+        if not self.taps or self.is_chain:
+            return self.program.name
+        return self.members[0].program if self.members else "capture"
 
     @property
     def is_chain(self) -> bool:

@@ -164,9 +164,12 @@ class HookReader:
                     for one in attachment.members
                 ]
             else:
-                maps = [opener.open(number) for number in self.program.info.map_ids]
+                numbers = self.program.info.map_ids
+                if attachment.taps:  # whose maps are nobody's
+                    numbers = tuple(number for one in attachment.members for _, number in one.maps)
+                maps = [opener.open(number) for number in numbers]
                 alias = attachment.members[0].name if attachment.members else ""
-                self.parts = [Part(self.program.info.name, maps, alias=alias)]
+                self.parts = [Part(attachment.called, maps, alias=alias)]
             self._stack = undo.pop_all()
 
     @property

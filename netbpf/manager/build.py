@@ -15,18 +15,20 @@ from netbpf import layout
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.chain import Counters, Part, build, frags, verdicts
 from netbpf.bpf.loader import Loaded, load, prepare
-from netbpf.bpf.map import Map
+from netbpf.bpf.map import Map, possible_cpus
 from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
+from netbpf.bpf.tap import Functions, Place
 from netbpf.constants import Hook
 from netbpf.errors import NetbpfError, NotAttachedError
 from netbpf.manager.mappinned import needs_holding
 from netbpf.manager.members import Members
 from netbpf.manager.tailcalls import refuse_mixed
-from netbpf.model import Member
+from netbpf.model import Member, Tap
 from netbpf.state.codec import plain
 from netbpf.state.files import read_small
 from netbpf.state.records import Generation
+from netbpf.state.taps import alive
 from netbpf.text import escape
 
 _MOST_OBJECT = 1 << 30  # bytes
@@ -37,7 +39,8 @@ class Built:
     """A program for a hook, what it runs, and the map in which it counts (0: it does not).
 
     ``holds`` are the ids of the maps that have to be pinned for its members, ``onward`` of those that the chain itself
-    cannot be without. ``notes`` say aloud what its members lose by running together.
+    cannot be without. ``notes`` say aloud what its members lose by running together. ``taps`` and ``untapped`` are as
+    in a record; ``since`` is when it was attached, in Unix time, None for now.
     """
 
     program: Program
@@ -46,6 +49,9 @@ class Built:
     notes: tuple[str, ...] = ()
     holds: tuple[int, ...] = ()
     onward: tuple[int, ...] = ()
+    taps: tuple[Tap, ...] = ()
+    untapped: int = 0
+    since: float | None = None
 
 
 class Builder:
@@ -69,23 +75,36 @@ class Builder:
         self._held.close()
 
     def build(
-        self, members: Members, current: Generation | None, fresh: Mapping[str, Loaded]
+        self,
+        members: Members,
+        current: Generation | None,
+        fresh: Mapping[str, Loaded],
+        taps: tuple[Tap, ...] | None = None,
     ) -> Built:
         """The program for ``members``, in running order.
 
         ``current`` is what runs now: its counters go on. ``fresh`` are the members, by name, that were loaded just
-        now. Raises what loading raises, naming the member, and NetbpfError for one whose object is lost.
+        now. Raises what loading raises, naming the member, and NetbpfError for one whose object is lost. ``taps`` are
+        the captures that look on, by default those that do now; what has died, or watches a member that goes, is left
+        out.
         """
-        if len(members) == 1:
+        taps = self._taps(members, current, taps)
+        if not taps and len(members) == 1:
             program = self._alone(members[0], fresh)
             alone = (replace(members[0], slot=0, baseline=()),)
             return Built(program, alone, holds=self._holds(members, fresh))
-        counters, members = self._counters(members, current)
+        if len(members) > 1:
+            counters, members = self._counters(members, current)
+        else:
+            counters, members = None, tuple(replace(one, slot=0, baseline=()) for one in members)
         parts = [self._part(one, fresh) for one in members]
         refuse_mixed(parts)
         program = self._held.enter_context(
-            build(parts, self.hook, counters, description=plain(members))
-        )
+            build(
+                parts, self.hook, counters, description=plain(members),
+                taps=[self._functions(one) for one in taps],
+            )
+        )  # fmt: skip
         bound = set(program.info.map_ids)
         for one in members:
             for name, number in one.maps:
@@ -94,8 +113,8 @@ class Builder:
                     with self._map(one, name, number) as extra:
                         sys_bpf.prog_bind_map(program.fd.fileno(), extra.fd.fileno())
         return Built(
-            program, members, counters.id, _one_buffer(parts),
-            self._holds(members, fresh), tuple(one.info.id for one in program.hold),
+            program, members, counters.id if counters else 0, _one_buffer(parts),
+            self._holds(members, fresh), tuple(one.info.id for one in program.hold), taps,
         )  # fmt: skip
 
     def _holds(self, members: Members, fresh: Mapping[str, Loaded]) -> tuple[int, ...]:
@@ -165,6 +184,24 @@ class Builder:
         if sha256 not in self._specs:
             self._specs[sha256] = ObjectSpec(kept_object(member), member.object.path)
         return self._specs[sha256]
+
+    # --- captures ---
+
+    @staticmethod
+    def _taps(
+        members: Members, current: Generation | None, given: tuple[Tap, ...] | None
+    ) -> tuple[Tap, ...]:
+        if given is None:
+            given = current.taps if current else ()
+        names = {"", *(one.name for one in members)}
+        return tuple(one for one in given if one.member in names and alive(one.name))
+
+    def _functions(self, one: Tap) -> Functions:
+        place = self._held.enter_context(Place.by_ids(one.state, one.ring, one.snaplen))
+        return Functions(
+            one.member, bytes.fromhex(one.code), place.state.fd.fileno(), place.ring.fd.fileno(),
+            possible_cpus(), one.snaplen, one.mask,
+        )  # fmt: skip
 
     # --- counting ---
 

@@ -148,9 +148,11 @@ def generation(built: Built, mode: Mode, current: Generation | None) -> Generati
             "bpffs that outlives this mount namespace",
             hint="run netbpf outside of `ip netns exec`, with --netns NAME",
         )
+    since = time.time() if built.since is None else built.since
     return Generation(
-        info.id, info.tag, info.name, mode, time.time(), built.members, built.counters, pinned
-    )
+        info.id, info.tag, info.name, mode, since, built.members, built.counters, pinned,
+        built.taps, built.untapped,
+    )  # fmt: skip
 
 
 def attachment(
@@ -168,4 +170,5 @@ def attachment(
         new.attached_at,
         built.members,
         built.counters,
+        taps=built.taps,
     )

@@ -14,8 +14,10 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.manager import gone, mechanism, pending
+from netbpf.manager import members as on_hook
 from netbpf.manager.guard import UNGUARDED, Guard, guarded
 from netbpf.manager.mappinned import release
+from netbpf.manager.members import Members
 from netbpf.manager.repair import repair
 from netbpf.manager.status import Records, described, opened, reached_by
 from netbpf.manager.undo import Undo, uninterrupted
@@ -29,6 +31,7 @@ from netbpf.state import records
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.state.pending import Pending
 from netbpf.state.records import Record
+from netbpf.state.taps import alive
 from netbpf.text import did_you_mean, escape
 
 TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
@@ -215,14 +218,17 @@ class _Detaching:
         occupant = one.occupant
         member = self._member(one)
         if member and one.is_chain:
-            from netbpf.manager.rebuild import (
-                take_out,
-            )  # it loads programs: that is not for every detach
-
-            left = take_out(self.session, one, self.known, member, self.guard)
+            left = self._rebuilt(one, on_hook.without(one.members, member))
             name = occupant.interface.name
             return Detached(
                 name, occupant.hook, member.name, one.program.id, left=tuple(m.name for m in left)
+            )
+        names = [each.name for each in one.members] if one.is_chain else [one.called]
+        if one.members and any(not each.member and alive(each.name) for each in one.taps):
+            # Who looks on goes on looking on, at a hook that lets everything pass.
+            self._rebuilt(one, ())
+            return Detached(
+                occupant.interface.name, occupant.hook, ", ".join(names), one.program.id
             )
         found = self.known.find(occupant)
         with Undo() as undo:
@@ -240,8 +246,15 @@ class _Detaching:
         if found:
             records.remove(found[0])
             release(number for each in found[0].generations for number in each.pinned)
-        names = [each.name for each in one.members] if one.is_chain else [one.program.name]
         return Detached(occupant.interface.name, occupant.hook, ", ".join(names), one.program.id)
+
+    def _rebuilt(self, one: Attachment, left: Members) -> Members:
+        from netbpf.manager.rebuild import (
+            rebuild,
+        )  # it loads programs: that is not for every detach
+
+        rebuild(self.session, one, self.known, left, self.guard)
+        return left
 
     def _was(self, one: Attachment) -> Record | None:
         """The record of what runs, also where it is lost and a chain told it."""

@@ -44,7 +44,7 @@ def meant(
     found = [
         one
         for one in described(occupants(session, ifindex), known, reached_by(session.namespace))
-        if one.occupant.hook in wanted
+        if one.occupant.hook in wanted and not (one.managed and not one.members)  # only a capture
     ]
     managed = [Meant(one, each) for one in found if one.managed for each in one.members]
     chosen = managed if member is None else [one for one in managed if one.member.name == member]

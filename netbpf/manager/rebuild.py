@@ -2,25 +2,15 @@
 
 from contextlib import ExitStack
 
-from netbpf.manager import members as on_hook
 from netbpf.manager.build import Builder
 from netbpf.manager.change import Changes
 from netbpf.manager.guard import UNGUARDED, Guard
 from netbpf.manager.members import Members
 from netbpf.manager.status import Records
 from netbpf.manager.undo import Undo
-from netbpf.model import Attachment, Member
+from netbpf.model import Attachment
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
-
-
-def take_out(
-    session: Session, one: Attachment, known: Records, member: Member, guard: Guard = UNGUARDED
-) -> Members:
-    """Take a member out of a chain; those that stay."""
-    left = on_hook.without(one.members, member)
-    rebuild(session, one, known, left, guard)
-    return left
 
 
 def rebuild(

@@ -20,7 +20,7 @@ from netbpf.net.interfaces import by_index
 from netbpf.net.netns import all_namespaces
 from netbpf.net.rtnetlink import Session
 from netbpf.state import pending as stored
-from netbpf.state import qdiscs, records
+from netbpf.state import qdiscs, records, taps
 from netbpf.state.records import Record
 from netbpf.text import escape
 
@@ -37,6 +37,10 @@ def alive(prog_id: int) -> bool:
 def repair(session: Session) -> tuple[str, ...]:
     """Clear away, with the lock held; what was found in the way that somebody should know of."""
     notes = pending.repair(session)
+    if taps.names():
+        from netbpf.manager.taps import sweep  # it loads programs: that is not for every command
+
+        notes += sweep(session)
     released = drop_defunct_pins()
 
     def dead(record: Record, prog_id: int) -> bool:

@@ -81,7 +81,7 @@ def describe(
     alone = found.members[0].object if len(found.members) == 1 else None
     return Attachment(
         occupant, info, True, NETBPF, alone, netns_name, found.attached_at, found.members,
-        found.counters,
+        found.counters, taps=found.taps,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ def occupant_text(one: Attachment) -> str:
     """``xdp_drop (program 12, native, managed by netbpf)``; of others' programs also since when, and who holds them."""
     occupant = one.occupant
     by = f"managed by {one.manager}" if one.manager else "not managed by netbpf"
-    name = escape(one.program.name) or "a program without a name"
+    name = escape(one.called) or "a program without a name"
     if not one.managed:
         by += _whose(one)
     return f"{name} (program {one.program.id}, {occupant.mode}{' link' if occupant.link_id else ''}, {by})"

@@ -10,14 +10,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from netbpf import layout
 from netbpf.constants import Hook, Mode
-from netbpf.model import Member
+from netbpf.model import Member, Tap
 from netbpf.state.codec import plain, revive
 from netbpf.state.files import discard, files_in, read_small, write_whole
 
 SCHEMA = "netbpf.record/2"
+# Fields of a generation that records of earlier versions do not have.
+_LATER: dict[str, Any] = {"taps": [], "untapped": 0}
 _LIMIT = 16 << 20  # bytes; a member takes about 600
 
 
@@ -26,7 +29,8 @@ class Generation:
     """One program netbpf put, or is about to put, on a hook, and the members it runs.
 
     ``attached_at`` is Unix time in seconds; ``counters`` the id of the map in which a chain counts, 0 for a
-    program alone; ``pinned`` are the ids of the maps that are pinned for it.
+    program alone; ``pinned`` are the ids of the maps that are pinned for it. ``taps`` are the captures in it, and
+    ``untapped`` the id of the program that runs the same members without any, 0 where there is none.
     """
 
     prog_id: int
@@ -37,6 +41,8 @@ class Generation:
     members: tuple[Member, ...]
     counters: int = 0
     pinned: tuple[int, ...] = ()
+    taps: tuple[Tap, ...] = ()
+    untapped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,15 @@ class Record:
             data = json.loads(text)
             if data.pop("schema") != SCHEMA:
                 raise ValueError("not a netbpf record")
+            for one in data["generations"]:
+                for name, nothing in _LATER.items():
+                    one.setdefault(name, nothing)
             record = revive(cls, data)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("not a netbpf record") from error
-        if not record.generations or not all(one.members for one in record.generations):
+        if not record.generations or not all(
+            one.members or one.taps for one in record.generations
+        ):
             raise ValueError("a netbpf record without programs")
         ids = (record.netns, record.ifindex, *(one.prog_id for one in record.generations))
         if any(one >= 1 << 32 for one in ids):

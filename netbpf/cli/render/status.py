@@ -88,7 +88,7 @@ def _cells(one: Attachment) -> list[str]:
         escape(occupant.interface.name),
         occupant.hook.value,
         occupant.mode.value + (" link" if occupant.link_id else ""),
-        escape(program.name) or "-",
+        escape(one.called) or "-",
         str(program.id),
         program.tag,
         one.manager or "-",
