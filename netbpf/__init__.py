@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from netbpf.api import Attached as Attached
     from netbpf.api import attach as attach
     from netbpf.api import attach_auto as attach_auto
+    from netbpf.api import btfs as btfs
     from netbpf.api import chain as chain
     from netbpf.api import companions as companions
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from netbpf.api import detach_auto as detach_auto
     from netbpf.api import diff as diff
     from netbpf.api import disassemble as disassemble
+    from netbpf.api import doctor as doctor
     from netbpf.api import elf_headers as elf_headers
+    from netbpf.api import events as events
+    from netbpf.api import features as features
     from netbpf.api import get as get
+    from netbpf.api import has as has
     from netbpf.api import inspect as inspect
     from netbpf.api import links as links
     from netbpf.api import map_entries as map_entries
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
     from netbpf.api import status as status
+    from netbpf.api import types as types
     from netbpf.api import watch as watch
     from netbpf.constants import Hook as Hook
     from netbpf.constants import Mode as Mode
@@ -66,6 +72,7 @@ _HOMES = {
         "Attached",
         "attach",
         "attach_auto",
+        "btfs",
         "chain",
         "companions",
         "compile",
@@ -74,8 +81,12 @@ _HOMES = {
         "detach_auto",
         "diff",
         "disassemble",
+        "doctor",
         "elf_headers",
+        "events",
+        "features",
         "get",
+        "has",
         "inspect",
         "links",
         "map_entries",
@@ -94,6 +105,7 @@ _HOMES = {
         "set_values",
         "stats",
         "status",
+        "types",
         "watch",
     ),
     "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),
@@ -109,7 +121,7 @@ __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
     "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
-    "disassemble", "elf_headers", "get", "inspect", "monitor",
+    "disassemble", "doctor", "elf_headers", "events", "features", "get", "has", "inspect", "monitor",
     "pending", "read_cases", "replay", "run", "run_cases", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip

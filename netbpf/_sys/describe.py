@@ -13,7 +13,7 @@ from netbpf._sys.bpf import Buffer, info_by_fd
 from netbpf.constants import LinkType
 from netbpf.errors import KernelError
 
-_PROG_SIZE, _LINK_SIZE, _NAME_ROOM = 232, 64, 256
+_PROG_SIZE, _LINK_SIZE, _BTF_SIZE, _NAME_ROOM = 232, 64, 32, 256
 
 
 class ProgramCode(NamedTuple):
@@ -154,3 +154,22 @@ def kind_of(fd: int, process: str = "self") -> str | None:
     if not target.startswith("anon_inode:"):
         return None
     return KINDS.get(target.removeprefix("anon_inode:").strip("[]"))
+
+
+class BtfDetails(NamedTuple):
+    """A BTF of the kernel: its size in bytes; ``kernel`` says that it is the kernel's own or a module's."""
+
+    id: int
+    name: str
+    size: int
+    kernel: bool
+
+
+def btf_details(fd: int) -> BtfDetails:
+    """``struct bpf_btf_info`` without the types; name and ``kernel`` since Linux 5.11."""
+    info = ctypes.create_string_buffer(_BTF_SIZE)
+    name = ctypes.create_string_buffer(_NAME_ROOM)
+    struct.pack_into("<QI", info, 16, ctypes.addressof(name), _NAME_ROOM)
+    info_by_fd(fd, info, _BTF_SIZE)
+    text = name.value.decode(errors="backslashreplace")
+    return BtfDetails(_u32(info, 12), text, _u32(info, 8), bool(_u32(info, 28)))

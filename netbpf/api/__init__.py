@@ -7,10 +7,12 @@ Each operation imports what it needs when it is called: ``status`` does not pay 
 """
 
 from netbpf.api.auto import attach_auto, companions, detach_auto
+from netbpf.api.btf import btfs, types
 from netbpf.api.chains import chain, rollback, set_member, upgrade
 from netbpf.api.common import LOCK_TIMEOUT, HookName, StrPath, hook_of
 from netbpf.api.compiling import compile  # noqa: A004
 from netbpf.api.hooks import Attached, attach, confirm, detach, pending, status
+from netbpf.api.hosts import features, has
 from netbpf.api.inside import (
     Which,
     disassemble,
@@ -24,6 +26,7 @@ from netbpf.api.inside import (
     program_machine_code,
     programs,
 )
+from netbpf.api.listening import events
 from netbpf.api.packets import diff, read_cases, replay, run, run_cases
 from netbpf.api.values import get, set_values, stats, watch
 from netbpf.api.watching import monitor
@@ -32,6 +35,7 @@ __all__ = [
     "attach",
     "attach_auto",
     "Attached",
+    "btfs",
     "chain",
     "companions",
     "compile",
@@ -40,8 +44,12 @@ __all__ = [
     "detach_auto",
     "diff",
     "disassemble",
+    "doctor",
     "elf_headers",
+    "events",
+    "features",
     "get",
+    "has",
     "hook_of",
     "HookName",
     "inspect",
@@ -65,6 +73,7 @@ __all__ = [
     "stats",
     "status",
     "StrPath",
+    "types",
     "upgrade",
     "watch",
     "Which",

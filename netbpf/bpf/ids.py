@@ -23,6 +23,11 @@ def link_ids() -> Iterator[int]:
     return _ids("LINK", "links")
 
 
+def btf_ids() -> Iterator[int]:
+    """Every BTF, ascending: the kernel's, its modules', and those of programs and maps (Linux 5.4; none before)."""
+    return _ids("BTF", "types")
+
+
 def _ids(kind: str, what: str) -> Iterator[int]:
     number: int | None = 0
     while True:

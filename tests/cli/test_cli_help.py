@@ -28,6 +28,7 @@ OPTIONS = {
     "prog": "list show dump",
     "map": "list show dump lookup update delete pin",
     "link": "list",
+    "btf": "list dump",
     "confirm": "IFACE xdp tc --ingress --egress --all --undo --netns --json --lock-timeout",
     "detach": "xdp tc MEMBER --confirm --try --ingress --egress --all --force --ignore-missing --id --netns "
     "--json --lock-timeout",

@@ -15,8 +15,12 @@ _TAGS: Final = {
     Kind.ENUM64: "enum ",
 }
 _MAX_STEPS: Final = 128  # of pointers, arrays and functions within one another; C guarantees 12
+_LONGEST: Final = (
+    1 << 16
+)  # characters; functions of functions of functions would otherwise fill the memory
 
 Namer = Callable[[BtfType], str]
+ParamNamer = Callable[[str], str]
 
 
 def plain_name(kind: BtfType) -> str:
@@ -30,12 +34,19 @@ def plain_name(kind: BtfType) -> str:
 
 
 def declaration(
-    btf: Btf, type_id: int, name: str = "", namer: Namer = plain_name, depth: int = 0
+    btf: Btf,
+    type_id: int,
+    name: str = "",
+    namer: Namer = plain_name,
+    depth: int = 0,
+    *,
+    param: ParamNamer = escape,
+    empty: str = "",
 ) -> str:
     """The C declaration of ``name`` with a type; without a name, the type as a cast has it.
 
-    ``namer`` names what is neither pointer, array, function nor qualifier. ObjectError for types that refer to
-    themselves.
+    ``namer`` names what is neither pointer, array, function nor qualifier, ``param`` the parameters of functions;
+    ``empty`` is the length of an array without one. ObjectError for types that refer to themselves.
     """
     if depth > MAX_DEPTH:
         raise ObjectError(f"BTF type {type_id} refers to itself")
@@ -48,16 +59,17 @@ def declaration(
                 qualifiers, type_id = "", kind.size_or_type
             case Kind.CONST | Kind.VOLATILE | Kind.RESTRICT:
                 word = _QUALIFIERS[kind.kind]
-                qualifiers = f"{qualifiers} {word}" if qualifiers else word
+                if word not in qualifiers:  # an array and its elements may have the same
+                    qualifiers = f"{qualifiers} {word}" if qualifiers else word
                 type_id = kind.size_or_type
             case Kind.TYPE_TAG | Kind.FUNC | Kind.VAR:
                 type_id = kind.size_or_type
             case Kind.ARRAY:
                 shape = btf.array(kind)
-                inner = f"{_grouped(inner)}[{shape.count or ''}]"
+                inner = f"{_grouped(inner)}[{shape.count or empty}]"
                 type_id = shape.type_id
             case Kind.FUNC_PROTO:
-                params = _params(btf, kind, namer, depth)
+                params = _params(btf, kind, namer, depth, param)
                 inner, type_id = f"{_grouped(inner)}({params})", kind.size_or_type
                 qualifiers = ""
             case _:
@@ -71,12 +83,15 @@ def _grouped(inner: str) -> str:
     return f"({inner})" if inner.startswith("*") else inner
 
 
-def _params(btf: Btf, kind: BtfType, namer: Namer, depth: int) -> str:
-    found = []
+def _params(btf: Btf, kind: BtfType, namer: Namer, depth: int, param: ParamNamer) -> str:
+    found, length = [], 0
     for one in btf.params(kind):
         variadic = not one.type_id and not one.name
-        inner = declaration(btf, one.type_id, escape(one.name), namer, depth + 1)
+        inner = declaration(btf, one.type_id, param(one.name), namer, depth + 1, param=param)
         found.append("..." if variadic else inner)
+        length += len(inner)
+        if length > _LONGEST:
+            raise ObjectError(f"the declaration of BTF type {kind.id} is longer than {_LONGEST}")
     return ", ".join(found) or "void"
 
 
