@@ -24,6 +24,8 @@ from netbpf.net.rtnetlink import Session
 from netbpf.text import escape
 
 Drops = Literal["programs", "all", "none"]
+# Python calls the first one ENOTSUP, and libc does not know the second (include/linux/errno.h).
+_KERNEL_NAMES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", 524: "ENOTSUPP"}
 _NO_VERDICT: Final = -1
 _COUNTED_AS: Final = {
     XdpAction.ABORTED: "aborted", XdpAction.DROP: "drop", XdpAction.PASS: "pass", XdpAction.TX: "tx",
@@ -264,4 +266,6 @@ def _shown(interface: Interface | None) -> str:
 
 def error_name(number: int) -> str:
     """``EOPNOTSUPP``; "" for 0."""
+    if number in _KERNEL_NAMES:
+        return _KERNEL_NAMES[number]
     return errno.errorcode.get(number, str(number)) if number else ""

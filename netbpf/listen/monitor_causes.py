@@ -210,8 +210,8 @@ def _devmap_xmit(facts: Facts) -> Words:
     match -facts.code:
         case 0:
             return Words(
-                f"{_it(facts)} did not take them all: its transmit queue was full, they were longer than its MTU, or "
-                "the program in the map's entry dropped them",
+                f"{_it(facts)} did not take them all: its transmit queue was full, they were longer than its other "
+                "side takes, or the program in the map's entry dropped them",
                 f"ethtool -S {facts.target or 'DEV'} counts what the driver dropped",
             )
         case errno.ENXIO:
@@ -260,9 +260,8 @@ def _nobody(facts: Facts) -> str:
 def _receiver(facts: Facts) -> str:
     if facts.driver != "veth":
         return ""
-    other = facts.peer or "PEER"
-    where = "" if facts.peer else ", where it is"
-    return f"attach one that passes everything there: netbpf attach xdp {other} builtin:xdp_count{where}"
+    command = f"netbpf attach xdp {facts.peer or 'PEER --netns NS'} builtin:xdp_count"
+    return f"attach one that passes everything to its other end: {command}"
 
 
 def _unknown(facts: Facts) -> Words:

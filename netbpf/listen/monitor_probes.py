@@ -25,18 +25,19 @@ from netbpf.listen.monitor_model import TRACEPOINTS, Kind
 from netbpf.manager.settings import apply
 
 _OBJECT: Final = Path(__file__).parent.parent / "_objects" / "trace_monitor.bpf.o"
-# The arguments of each tracepoint, behind the void * that all begin with; they changed over time, so the kernel's own
-# prototype is looked at, not its version. The last of kfree_skb came with Linux 6.11.
+# The arguments of each tracepoint, behind the void * that all begin with, as far as their types are told apart here.
+# They changed over time, so the kernel's own prototype is looked at, not its version. The last of kfree_skb came with
+# Linux 6.11, its reason with 5.17; xdp_redirect_err is so since 5.13.
 _ARGUMENTS: Final = {
-    "xdp_exception": ("dev", "xdp", "act"),
-    "xdp_redirect_err": ("dev", "xdp", "tgt", "err", "map_type", "map_id", "index"),
-    "xdp_bulk_tx": ("dev", "sent", "drops", "err"),
-    "xdp_devmap_xmit": ("from_dev", "to_dev", "sent", "drops", "err"),
-    "xdp_cpumap_enqueue": ("map_id", "processed", "drops", "to_cpu"),
-    "xdp_cpumap_kthread": ("map_id", "processed", "drops", "sched", "xdp_stats"),
-    "kfree_skb": ("skb", "location", "reason", "rx_sk"),
+    "xdp_exception": "net_device*, bpf_prog*, int",
+    "xdp_redirect_err": "net_device*, bpf_prog*, void*, int, int, int, int",
+    "xdp_bulk_tx": "net_device*, int, int, int",
+    "xdp_devmap_xmit": "net_device*, net_device*, int, int, int",
+    "xdp_cpumap_enqueue": "int, int, int, int",
+    "xdp_cpumap_kthread": "int, int, int, int, xdp_cpumap_stats*",
+    "kfree_skb": "sk_buff*, void*, int, sock*",
 }
-_LEAST: Final = {name: len(names) for name, names in _ARGUMENTS.items()} | {"kfree_skb": 3}
+_OLDER: Final = {"kfree_skb": "sk_buff*, void*, int"}
 # struct happened, struct tally, struct lost and struct place of tracing/trace_monitor.bpf.c
 _KEY: Final = struct.Struct("<IIIIiIIIQ")
 _TALLY: Final = struct.Struct("<QQII16s16s16s48s")
@@ -114,7 +115,7 @@ class Probes:
             self._attach()
             undo.pop_all()
 
-    def _load(self, scope: Scope, available: Mapping[str, int]) -> None:
+    def _load(self, scope: Scope, available: Mapping[str, str]) -> None:
         if not _OBJECT.is_file():
             raise NetbpfError(f"{_OBJECT} is missing", hint="compile it: make bpf")
         spec = ObjectSpec.open(_OBJECT)
@@ -124,7 +125,7 @@ class Probes:
                 "only_netns": scope.netns,
                 "only_watched": scope.only_watched,
                 "drops_anywhere": scope.drops_anywhere,
-                "has_rx_sk": available.get("kfree_skb", 0) == len(_ARGUMENTS["kfree_skb"]),
+                "has_rx_sk": available.get("kfree_skb") == _ARGUMENTS["kfree_skb"],
             },
         )
         maps: dict[str, Map] = {}
@@ -208,26 +209,30 @@ def _types() -> Btf:
         ) from None
 
 
-def _available(btf: Btf) -> dict[str, int]:
-    """The tracepoints whose arguments are those that the programs read, with the number of their arguments."""
-    found: dict[str, int] = {}
+def _available(btf: Btf) -> dict[str, str]:
+    """The tracepoints whose arguments are those that the programs read, with their arguments."""
+    found: dict[str, str] = {}
     for name, wanted in _ARGUMENTS.items():
         types = btf.find(f"btf_trace_{name}", BtfKind.TYPEDEF)
         if not types:
             continue
-        prototype = btf.resolve(types[0].id)
-        if prototype.kind is BtfKind.PTR:
-            prototype = btf.resolve(prototype.size_or_type)
-        if prototype.kind is not BtfKind.FUNC_PROTO:
+        pointer = btf.resolve(types[0].id)
+        prototype = btf.resolve(pointer.size_or_type)
+        if pointer.kind is not BtfKind.PTR or prototype.kind is not BtfKind.FUNC_PROTO:
             continue
-        given = [one.name for one in btf.params(prototype)[1:]]
-        count = len(given)
-        # Names are there in some kernels only; the number always is.
-        if count >= _LEAST[name] and all(
-            not got or got == want for got, want in zip(given, wanted, strict=False)
-        ):
-            found[name] = count
+        given = ", ".join(_word(btf, one.type_id) for one in btf.params(prototype)[1:])
+        if given in (wanted, _OLDER.get(name)):
+            found[name] = given
     return found
+
+
+def _word(btf: Btf, type_id: int) -> str:
+    """A type of an argument in a word: ``net_device*``, ``void*``, or ``int`` for every number."""
+    of = btf.resolve(type_id)
+    if of.kind is not BtfKind.PTR:
+        return "int" if of.kind in (BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64) else of.name
+    target = btf.resolve(of.size_or_type)
+    return f"{target.name or 'void'}*"
 
 
 def _raw(key: "memoryview | bytes") -> Raw:

@@ -152,7 +152,7 @@ class Scene:
         if len(programs) != 1:
             return None
         [program] = programs.values()
-        return Suspect(program.id, program.name, certain=False)
+        return Suspect(program.id, program.name, self.members(program.id, "redirect"), False)
 
     def members(self, number: int, verdict: str) -> tuple[str, ...]:
         """Those of a chain that gave a verdict since watching began."""
