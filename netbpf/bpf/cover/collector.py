@@ -82,6 +82,7 @@ class Variant:
     probes: tuple[Probe, ...]
     laid: Laid
     numbers: Numbers
+    complete: bool = True  # every probe of the level is there, and does what the level says
 
 
 @dataclass(slots=True)
@@ -119,8 +120,11 @@ class Covered:
 
     @property
     def exact(self) -> bool:
-        """Whether numbers are counts, and not only 0 and 1."""
-        return all(probe.action is not Action.SET for one in self.variants for probe in one.probes)
+        """Whether all numbers are counts: not 0 and 1 alone, nor how often at least."""
+        return all(
+            one.complete and all(probe.action is not Action.SET for probe in one.probes)
+            for one in self.variants
+        )
 
 
 class Collector:
@@ -178,6 +182,9 @@ class Collector:
             if variant is not None:
                 one.variants.append(variant)
                 one.level = variant.level
+                if not variant.complete and not one.note:
+                    name = escape(one.program.name)
+                    one.note = f"{name} has too few registers and too little stack to spare"
                 return moved_image(image, variant.laid, variant.numbers.fd.fileno())
             if not taken and submit(image, False).errno:
                 return None
@@ -197,14 +204,23 @@ class Collector:
                 continue
             first = len(self._slots) if level is Level.TRACE else 0
             probes, whole = place(one.flow, level, first)
-            ways = [probes]
+            ways = [(probes, whole)]
             if not whole and (stacks := _stacks(image, submit)):
-                ways.insert(0, place(one.flow, level, first, stacks)[0])
-            for way in ways:
-                yield self._attempt(one, level, way, image, submit)
+                ways.insert(0, place(one.flow, level, first, stacks))
+            for way, complete in ways:
+                # With a part of it missing nobody could tell the order.
+                if complete or level is not Level.TRACE:
+                    yield self._attempt(one, level, way, image, submit, complete=complete)
 
     def _attempt(
-        self, one: Covered, level: Level, probes: list[Probe], image: Image, submit: Submit
+        self,
+        one: Covered,
+        level: Level,
+        probes: list[Probe],
+        image: Image,
+        submit: Submit,
+        *,
+        complete: bool,
     ) -> tuple[Variant | None, Answer]:
         assert one.flow is not None
         laid = lay(image.insns, one.flow, probes)
@@ -219,7 +235,7 @@ class Collector:
             return None, answer
         if level is Level.TRACE:
             self._slots += [(one, probe.edge) for probe in probes]
-        return Variant(level, tuple(probes), laid, numbers), answer
+        return Variant(level, tuple(probes), laid, numbers, complete), answer
 
     def _numbers(self, level: Level, probes: int) -> Numbers:
         size = size_of(level, probes)
@@ -316,8 +332,8 @@ def said(one: Covered) -> str:
     if not one.note:
         return ""
     words = _WORDS[one.level]
-    if one.level is Level.COUNTS and not one.exact:
-        words = "counts, and of some lines only whether they were reached"
+    if not all(variant.complete for variant in one.variants):
+        words += ", and of some lines only whether they were reached, or nothing"
     return f"{one.note}; of it there is {words}"
 
 

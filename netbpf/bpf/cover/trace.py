@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.btf.ext import Source
@@ -10,6 +10,10 @@ from netbpf.bpf.cover.collector import Collector, Covered
 from netbpf.bpf.cover.flow import Kind
 from netbpf.bpf.cover.lines import Span, spans
 from netbpf.bpf.disasm import branch_target, falls_through
+
+_TAIL_CALL: Final = 12  # BPF_FUNC_tail_call
+# bpf_for_each_map_elem, bpf_timer_set_callback, bpf_find_vma, bpf_loop, bpf_user_ringbuf_drain
+_CALL_BACK: Final = frozenset({164, 170, 180, 181, 209})
 
 
 class Ran(NamedTuple):
@@ -88,25 +92,27 @@ class _Walk:
                 one = bpf.read(frame.covered.image.insns, call)
                 yield from self._through(frame, call)
                 frame.at, frame.calling = call + 1, one.src != bpf.PSEUDO_CALL
-                frame.gone = frame.covered is not covered or _decides(frame.covered, call)
+                frame.gone = one.src == 0 and one.imm == _TAIL_CALL
                 return
             yield from self._end()
 
     @staticmethod
     def _call(frame: _Frame, covered: Covered, start: int) -> int | None:
         """The call in a function by which control came to ``start``."""
-        helper = None
+        begins = frame.covered is not covered or start == covered.image.functions[0].at
         for at in frame.ahead():
             one = bpf.read(frame.covered.image.insns, at)
             if one.code != bpf.CALL:
                 continue
-            if one.src == bpf.PSEUDO_CALL:
-                if frame.covered is covered and at + one.imm + 1 == start:
-                    return at
-            elif helper is None:
-                helper = at
-        first = covered.image.functions[0].at
-        return helper if frame.covered is not covered or start != first else None
+            if begins:
+                found = one.src == 0 and one.imm == _TAIL_CALL
+            elif one.src == bpf.PSEUDO_CALL:
+                found = at + one.imm + 1 == start
+            else:
+                found = one.src == bpf.PSEUDO_KFUNC_CALL or one.imm in _CALL_BACK
+            if found:
+                return at
+        return None
 
     def _through(self, frame: _Frame, last: int) -> Iterator[Ran]:
         frame.calling = False
