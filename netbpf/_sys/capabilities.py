@@ -11,6 +11,8 @@ class Capability(IntEnum):
     NET_ADMIN = 12
     NET_RAW = 13
     SYS_ADMIN = 21
+    SYS_RESOURCE = 24
+    SYSLOG = 34
     PERFMON = 38
     BPF = 39
 

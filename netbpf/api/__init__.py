@@ -12,7 +12,7 @@ from netbpf.api.chains import chain, rollback, set_member, upgrade
 from netbpf.api.common import LOCK_TIMEOUT, HookName, StrPath, hook_of
 from netbpf.api.compiling import compile  # noqa: A004
 from netbpf.api.hooks import Attached, attach, confirm, detach, pending, status
-from netbpf.api.hosts import features, has
+from netbpf.api.hosts import doctor, features, has
 from netbpf.api.inside import (
     Which,
     disassemble,

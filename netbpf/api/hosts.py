@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from netbpf.host.features import Features
+    from netbpf.host.finding import Report
     from netbpf.host.having import Has
+    from netbpf.net.netns import Namespace
 
 
 def features() -> Features:
@@ -36,3 +38,20 @@ def has(names: str | Sequence[str], *, program_type: str | None = None) -> list[
     wanted = [names] if isinstance(names, str) else names
     with Features() as found:
         return [one for name in wanted for one in ask(found, name, program_type)]
+
+
+def doctor(
+    interface: str | None = None, *, netns: str | Namespace | None = None, repair: bool = False
+) -> Report:
+    """Check the host, and an interface: what is ok, what is not, and the commands that help.
+
+    ``repair`` first clears away what interrupted operations of netbpf left. Raises InterfaceNotFoundError,
+    NamespaceNotFoundError, LockTimeoutError.
+    """
+    from netbpf.host.doctor import examine
+
+    if repair:
+        from netbpf.host.leftovers import clear
+
+        clear(netns)
+    return examine(interface, netns=netns)

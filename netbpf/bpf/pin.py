@@ -88,6 +88,11 @@ def bpffs() -> Path:
     return path
 
 
+def lasting(path: Path) -> bool:
+    """Whether the bpffs at a path outlives this mount namespace; see ``bpffs``."""
+    return not _passing_mounts() or _on_host(path)
+
+
 def _passing_mounts() -> bool:
     """Whether mounts made here end with this mount namespace: it is not the one of process 1.
 

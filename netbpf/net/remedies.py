@@ -15,13 +15,13 @@ from netbpf.text import escape, word
 
 # What a veth keeps free in a page for XDP: headroom, struct skb_shared_info, the Ethernet header
 # (drivers/net/veth.c veth_xdp_set). The limit is on the MTU of the other end, which fills our buffers.
-_VETH_RESERVE: Final = 256 + 320 + 14
+VETH_RESERVE: Final = 256 + 320 + 14
 _LEAST_MTU: Final = 68  # of IPv4
 ETHERNET_MTU: Final = 1500
 _LIMIT: Final = re.compile(r"(?i)(?<!buf_)(?:max\w*|than|limit\w*|exceeds?|>)\D{0,12}?(\d{2,5})\b")
 SKB: Final = "--mode skb works with every driver, at more cost per packet"
 # The kernel's names of offloads that join packets, and ethtool -K's names for them.
-_JOINING: Final = {"rx-lro": "lro", "rx-gro-hw": "gro-hw"}
+JOINING: Final = {"rx-lro": "lro", "rx-gro-hw": "gro-hw"}
 _ON_TOP: Final = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
 
 
@@ -70,7 +70,7 @@ def too_large(scene: Scene) -> Answer:
     found, subject, name = scene.device, "its MTU", scene.name
     mtu, limit = found.mtu, _limit(scene.error.detail, found.mtu)
     if found.kind == "veth":
-        limit = os.sysconf("SC_PAGE_SIZE") - _VETH_RESERVE
+        limit = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
         other = veth_peer(scene)
         if other is not None:
             mtu, subject = other.mtu, f"the MTU of its other end {escape(other.name)}"
@@ -101,7 +101,7 @@ def veth_peer(scene: Scene) -> Device | None:
 def joining(scene: Scene) -> list[str]:
     """The offloads that join packets and are on, by ethtool's names; empty if that cannot be read."""
     found = features(scene.session, scene.interface.name)
-    return [short for name, short in _JOINING.items() if name in found and found[name].on]
+    return [short for name, short in JOINING.items() if name in found and found[name].on]
 
 
 def switch_off(scene: Scene, names: list[str]) -> str:
@@ -113,7 +113,7 @@ def joined(scene: Scene) -> Answer:
     """LRO, GRO_HW and, of virtio, the checksum offload that implies them."""
     words = scene.error.detail
     found = features(scene.session, scene.interface.name)
-    wanted = dict(_JOINING) | ({"rx-checksum": "rx"} if "CSUM" in words else {})
+    wanted = dict(JOINING) | ({"rx-checksum": "rx"} if "CSUM" in words else {})
     on = [short for name, short in wanted.items() if name in found and found[name].on]
     fixed = [
         wanted[name] for name in wanted if name in found and found[name].on and found[name].fixed

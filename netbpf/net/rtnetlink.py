@@ -89,16 +89,18 @@ class Session:
     has to stay open.
     """
 
+    protocol = socket.NETLINK_ROUTE
+
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self._sequence = 0
         self._socket = namespace.run(self._open)
 
-    @staticmethod
-    def _open() -> socket.socket:
+    @classmethod
+    def _open(cls) -> socket.socket:
         try:
             sock = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, cls.protocol
             )
         except OSError as error:
             raise KernelError("open a netlink socket", error.errno or 0) from error
