@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from netbpf.api import replay as replay
     from netbpf.api import run as run
     from netbpf.api import run_cases as run_cases
+    from netbpf.api import send as send
     from netbpf.api import set_member as set_member
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
@@ -101,6 +102,7 @@ _HOMES = {
         "replay",
         "run",
         "run_cases",
+        "send",
         "set_member",
         "set_values",
         "stats",
@@ -122,7 +124,7 @@ __all__ = [
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
     "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
     "disassemble", "doctor", "elf_headers", "events", "features", "get", "has", "inspect", "monitor",
-    "pending", "read_cases", "replay", "run", "run_cases", "set_member",
+    "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member",
     "set_values", "stats", "status", "watch",
 ]  # fmt: skip
 

@@ -28,6 +28,7 @@ from netbpf.api.inside import (
 )
 from netbpf.api.listening import events
 from netbpf.api.packets import diff, read_cases, replay, run, run_cases
+from netbpf.api.sending import send
 from netbpf.api.values import get, set_values, stats, watch
 from netbpf.api.watching import monitor
 
@@ -68,6 +69,7 @@ __all__ = [
     "rollback",
     "run",
     "run_cases",
+    "send",
     "set_member",
     "set_values",
     "stats",

@@ -59,19 +59,36 @@ def capture_bar(doing: str) -> Iterator[Callable[[int, int, int], None]]:
         yield _Bar(doing, stack)
 
 
+@contextmanager
+def count_bar(doing: str) -> Iterator[Callable[[int, int, float], None]]:
+    """After a second, show on a terminal's standard error how many packets went; takes that, all (0: unknown), and
+    seconds.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _total, _seconds: None
+        return
+    with ExitStack() as stack:
+        bar = _Bar(doing, stack)
+
+        def show(done: int, total: int, seconds: float) -> None:
+            bar(done, total, done, f", {done / seconds:,.0f}/s" if seconds else "")
+
+        yield show
+
+
 class _Bar:
     def __init__(self, doing: str, stack: ExitStack) -> None:
         self._doing, self._stack = doing, stack
         self._start = time.monotonic()
         self._shown: tuple[Progress, TaskID] | None = None
 
-    def __call__(self, read: int, size: int, packets: int) -> None:
+    def __call__(self, read: int, size: int, packets: int, more: str = "") -> None:
         if self._shown is None:
             if time.monotonic() - self._start < _DELAY:
                 return
             self._shown = self._begin()
         bar, task = self._shown
-        bar.update(task, total=size or None, completed=read, packets=f"{packets:,} packets")
+        bar.update(task, total=size or None, completed=read, packets=f"{packets:,} packets{more}")
 
     def _begin(self) -> "tuple[Progress, TaskID]":
         from rich.console import Console

@@ -44,8 +44,15 @@ def read_expression(text: str) -> bytes:
     (netbpf.packets.layers), never the machine's own; nothing is looked up, sent, or read from a file.
     Raises PacketTextError, a UsageError that knows the place; ToolMissingError without scapy.
     """
+    return read_expressions(text, 1)[0]
+
+
+def read_expressions(text: str, most: int) -> list[bytes]:
+    """The bytes of the packets, at most so many, that an expression stands for: fields may have several values, as
+    scapy has them: ``dport=[53, 80]``, ``dport=(1000, 1999)``, ``dst="10.0.0.0/24"``. Otherwise as ``read_expression``.
+    """
     tree = _parsed(text)
-    from netbpf.packets.layers import Layers, build
+    from netbpf.packets.layers import Layers, build_all
 
     reader = _Reader(text, Layers())
     packet = reader.packet(tree)
@@ -54,7 +61,7 @@ def read_expression(text: str) -> bytes:
         named = [one for one in ast.walk(tree) if isinstance(one, ast.keyword) and one.arg == field]
         return reader.error(named[0] if len(named) == 1 else tree, message)
 
-    return build(packet, error)
+    return build_all(packet, error, most)
 
 
 def _parsed(text: str) -> ast.expr:

@@ -190,6 +190,11 @@ def build(packet: Any, error: Callable[[str, str], Exception]) -> bytes:
 
     Raises ``error`` of the reason where it does not, and of the name of the field, if it is about one.
     """
+    return build_all(packet, error, 1)[0]
+
+
+def build_all(packet: Any, error: Callable[[str, str], Exception], most: int) -> list[bytes]:
+    """The bytes of all packets that one with several values in its fields stands for. ``error`` is as for ``build``."""
     from scapy.layers.l2 import Dot3, Ether
 
     if not isinstance(packet, (Ether, Dot3)):
@@ -201,14 +206,15 @@ def build(packet: Any, error: Callable[[str, str], Exception]) -> bytes:
     with contained():
         try:
             settle(packet)
-            packets = iter(packet)
-            one = next(packets)
-            if next(packets, None) is not None:
-                raise error(
-                    "this stands for several packets, and one is wanted: give every field one value",
-                    "",
-                )
-            return bytes(one)
+            found: list[bytes] = []
+            for one in packet:
+                if len(found) == most:
+                    few = "several packets, and one is wanted: give every field one value"
+                    raise error(
+                        f"this stands for {few if most == 1 else f'more than {most:,} packets'}", ""
+                    )
+                found.append(bytes(one))
+            return found
         except trouble() as problem:
             layers = "/".join(layer.__name__ for layer in packet.layers())
             raise error(
