@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netbpf.cli.coverage import Wanted, coverage_options
 from netbpf.cli.options import F, json_option, netns_option, source_options, verbose_option
 from netbpf.text import escape
 
@@ -55,6 +56,7 @@ def remark(notes: Iterable[str], warnings: Iterable[str]) -> None:
 @click.option(
     "--dropped", metavar="FILE", help="Write the packets that were dropped, as they came in (pcapng)."
 )  # fmt: skip
+@coverage_options
 @netns_option
 @capture_options
 def replay_command(
@@ -72,6 +74,7 @@ def replay_command(
     kernel_btf: str | None,
     verbose: bool,
     compiler: "Options",
+    coverage: Wanted,
 ) -> None:
     """Send every packet of a capture through a program, which is attached to nothing.
 
@@ -89,7 +92,7 @@ def replay_command(
 
     if len(words) != (2 if on is None else 1):
         raise click.UsageError("expected OBJECT CAPTURE, or --on IFACE CAPTURE")
-    with capture_bar("replay") as progress:
+    with capture_bar("replay") as progress, coverage.collecting():
         result = api.replay(
             words[0] if on is None else None,
             words[-1],
@@ -107,4 +110,5 @@ def replay_command(
             progress=progress,
         )
     remark(result.notes, result.warnings)
-    print_replay(result, as_json=as_json)
+    print_replay(result, as_json=as_json, more=coverage.json())
+    coverage.show(as_json=as_json, verbose=verbose)

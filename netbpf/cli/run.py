@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netbpf.cli.coverage import Wanted, coverage_options
 from netbpf.cli.options import common_options, source_options
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _number(text: str | None, option: str, bits: int = 32) -> int:
 )
 @source_options
 @click.option("--btf", "kernel_btf", metavar="FILE", help="Kernel types to relocate against.")
+@coverage_options
 @common_options
 def run_command(
     source: str,
@@ -131,6 +133,7 @@ def run_command(
     netns: str | None,
     verbose: bool,
     compiler: "Options",
+    coverage: Wanted,
 ) -> None:
     """Send one packet through a program, which is attached to nothing, and show what came of it.
 
@@ -148,7 +151,7 @@ def run_command(
     from netbpf.cli.render.run import print_run
 
     context = _context(rx_queue, meta, mark, priority, cb, protocol)
-    with patience("the program is running"):
+    with patience("the program is running"), coverage.collecting():
         result = api.run(
             source,
             given.packet,
@@ -163,7 +166,8 @@ def run_command(
             compiler=compiler,
             kernel_btf=kernel_btf,
         )
-    print_run(result, given.notes, as_json=as_json, verbose=verbose)
+    print_run(result, given.notes, as_json=as_json, verbose=verbose, more=coverage.json())
+    coverage.show(as_json=as_json, verbose=verbose)
 
 
 def _given(packet: str | None, digits: str | None, file: str | None, number: int | None) -> "Given":

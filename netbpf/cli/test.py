@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netbpf.cli.coverage import Wanted, coverage_options
 from netbpf.cli.options import json_option, verbose_option
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the packets of cases that failed, as pcapng.",
 )
+@coverage_options
 @json_option
 @verbose_option
 def test_command(
@@ -43,6 +45,7 @@ def test_command(
     capture: str | None,
     as_json: bool,
     verbose: bool,
+    coverage: Wanted,
 ) -> int:
     """Run the cases of TOML files: for each, packets are sent through a program, attached to nothing.
 
@@ -64,7 +67,7 @@ def test_command(
     results: list[CasesResult] = []
     every: list[CaseResult] = []
     try:
-        with patience("the cases are running"):
+        with patience("the cases are running"), coverage.collecting():
             # All files are read before the first case is run.
             for read in [api.read_cases(file, object=source) for file in files]:
                 results.append(api.run_cases(read, words=words, progress=every.append))
@@ -79,4 +82,6 @@ def test_command(
             from netbpf.packets.cases_keep import write_failed
 
             write_failed(capture, every)
-    return print_test(results, as_json=as_json)
+    code = print_test(results, as_json=as_json, more=coverage.json())
+    coverage.show(as_json=as_json, verbose=verbose)
+    return code

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -130,11 +130,14 @@ class Covered:
 class Collector:
     """Instruments programs while it is in use (``with collecting(collector):``), and keeps what they count.
 
-    ``level`` is what is asked for. It holds one map for each program; close it, or use it as a context manager.
+    ``level`` is what is asked for; ``made`` is told of every map.
+    It holds one map for each program; close it, or use it as a context manager.
     """
 
-    def __init__(self, level: Level = Level.COUNTS) -> None:
-        self.level = level
+    def __init__(
+        self, level: Level = Level.COUNTS, made: Callable[[Numbers], None] | None = None
+    ) -> None:
+        self.level, self._made = level, made
         self._covered: dict[bytes, Covered] = {}
         self._trace: Numbers | None = None
         self._slots: list[tuple[Covered, int]] = []
@@ -143,6 +146,11 @@ class Collector:
     def covered(self) -> list[Covered]:
         """The programs, in the order in which they were loaded first."""
         return list(self._covered.values())
+
+    @property
+    def by_code(self) -> dict[str, Covered]:
+        """The same by a digest of their code and its lines, which is the same in every process."""
+        return {key.hex(): one for key, one in self._covered.items()}
 
     # --- instrumenting ---
 
@@ -239,11 +247,14 @@ class Collector:
 
     def _numbers(self, level: Level, probes: int) -> Numbers:
         size = size_of(level, probes)
-        if level is not Level.TRACE:
-            return Numbers(size)
-        if self._trace is None:
-            self._trace = Numbers(size)
-        return self._trace
+        if level is Level.TRACE and self._trace:
+            return self._trace
+        made = Numbers(size)
+        if level is Level.TRACE:
+            self._trace = made
+        if self._made:
+            self._made(made)
+        return made
 
     # --- reading ---
 

@@ -1,6 +1,6 @@
 """What ``netbpf replay`` prints."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +14,12 @@ from netbpf.text import escape
 TEXT_ENTRIES = 10  # of each map that people see
 
 
-def print_replay(result: ReplayResult, *, as_json: bool) -> None:
-    """The histogram, samples and changes, or ``netbpf.replay/1``."""
+def print_replay(
+    result: ReplayResult, *, as_json: bool, more: Mapping[str, Any] | None = None
+) -> None:
+    """The histogram, samples and changes, or ``netbpf.replay/1`` and ``more``."""
     if as_json:
-        print_json("replay", _json(result))
+        print_json("replay", {**_json(result), **(more or {})})
         return
     say(_lines(result))
 

@@ -1,6 +1,6 @@
 """What ``netbpf run`` prints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -17,14 +17,19 @@ _NOTHING = "-"
 
 
 def print_run(
-    result: RunResult, notes: tuple[str, ...], *, as_json: bool, verbose: bool = False
+    result: RunResult,
+    notes: tuple[str, ...],
+    *,
+    as_json: bool,
+    verbose: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """The verdict and all that changed, or ``netbpf.run/1``. Notes go to standard error."""
+    """The verdict and all that changed, or ``netbpf.run/1`` and ``more``. Notes go to standard error."""
     everything = (*notes, *result.notes)
     for note in everything:
         click.echo(f"netbpf: note: {escape(note)}", err=True)
     if as_json:
-        print_json("run", _json(result, everything))
+        print_json("run", {**_json(result, everything), **(more or {})})
         return
     say(_lines(result, verbose=verbose))
 

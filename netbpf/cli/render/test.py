@@ -1,7 +1,7 @@
 """What ``netbpf test`` prints."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -20,11 +20,13 @@ def print_result(result: CasesResult, *, verbose: bool) -> None:
     say(_lines(result, verbose=verbose))
 
 
-def print_test(results: Sequence[CasesResult], *, as_json: bool) -> int:
-    """The sum, or ``netbpf.test/1``; the exit code."""
+def print_test(
+    results: Sequence[CasesResult], *, as_json: bool, more: Mapping[str, Any] | None = None
+) -> int:
+    """The sum, or ``netbpf.test/1`` and ``more``; the exit code."""
     passed = all(one.passed for one in results)
     if as_json:
-        print_json("test", _json(results))
+        print_json("test", {**_json(results), **(more or {})})
         return 0 if passed else 1
     total = sum(len(one.results) for one in results)
     parts = [f"{total} case{'' if total == 1 else 's'}"]
