@@ -34,6 +34,7 @@ OPTIONS = {
     "--json --lock-timeout",
     "status": "--all-netns --netns --json",
     "stats": "--watch --count --all --netns --json",
+    "monitor": "IFACE --all-netns --drops programs all none --interval --count --duration --netns --json",
     "get": "--hook --netns --json",
     "set": "--hook --netns --json",
     "compile": "--output -I -D --frontend --clang --json bcc",

@@ -25,6 +25,11 @@ netbpf stats eth0 --watch 0.05 --json >rounds & watch=$!
 until [ -s rounds ]; do :; done
 python3 -m tests.docs.send 3 udp 53 eth0
 n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do :; done; kill $watch; wait $watch; tail -1 rounds
+ip link add wire7 type veth peer name eth7; ip link set eth7 up; ip link set wire7 up
+netbpf attach xdp eth7 forward.bpf.c --redirect 'ports[1]=eth1' >/dev/null
+netbpf monitor eth7 --interval 60 --json >wrong & until [ -s wrong ]; do sleep 0.05; done
+python3 -m tests.docs.send 2 udp 53 eth7
+kill $!; wait $!; cat wrong; ip link del eth7
 netbpf get eth0 packets tc_globals.sizes --json
 netbpf set eth0 min_bytes=64 --json
 netbpf attach tc eth1 builtin:tc_count --confirm 1h --json >/dev/null; netbpf confirm --undo --json
@@ -84,6 +89,18 @@ WIDE = SOURCE.replace('SEC("xdp")', '__u32 packets; __u32 gone = 1;\nSEC("xdp")'
 )
 WIDER = WIDE.replace("__u32 packets; __u32 gone = 1;", "__u32 gone; __u64 packets;")
 DROP = SOURCE.replace("XDP_PASS", "XDP_DROP")
+FORWARD = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, __u32);
+} ports SEC(".maps");
+SEC("xdp") int forward(struct xdp_md *ctx) { return bpf_redirect_map(&ports, 1, 0); }
+char _license[] SEC("license") = "GPL";
+"""
 REJECTED = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -186,6 +203,7 @@ def outputs() -> Outputs:
     sources = {
         "prog.bpf.c": SOURCE,
         "rejected.bpf.c": REJECTED,
+        "forward.bpf.c": FORWARD,
         "drop.bpf.c": DROP,
         "wide.bpf.c": WIDE,
         "wider.bpf.c": WIDER,
