@@ -23,6 +23,8 @@ _NR_BPF = {
     "s390x": 351,
     "loongarch64": 280,
 }
+_MACHINE = os.uname().machine
+_NR = _NR_BPF.get(_MACHINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -38,14 +40,14 @@ _COMMANDS = (
 _NUMBER = {name: number for number, name in enumerate(_COMMANDS)}
 
 Buffer = ctypes.Array[ctypes.c_char]
+_Attr = ctypes.c_char * _ATTR_SIZE
 
 
 def _syscall(command: int, attr: Buffer) -> int:
     """The only call of bpf(2) in netbpf: the result, or minus errno. Tests replace it to make the kernel fail."""
-    number = _NR_BPF.get(os.uname().machine)
-    if number is None:
-        raise NotSupportedError(f"netbpf does not know bpf(2) on {os.uname().machine}")
-    result = int(_libc.syscall(number, command, attr, _ATTR_SIZE))
+    if _NR is None:
+        raise NotSupportedError(f"netbpf does not know bpf(2) on {_MACHINE}")
+    result = int(_libc.syscall(_NR, command, attr, _ATTR_SIZE))
     return result if result >= 0 else -ctypes.get_errno()
 
 
@@ -57,7 +59,7 @@ def _call(name: str, attr: Buffer) -> int:
 
 
 def _attr(layout: str = "", *values: int | bytes) -> Buffer:
-    attr = ctypes.create_string_buffer(_ATTR_SIZE)
+    attr = _Attr()
     struct.pack_into("<" + layout, attr, 0, *values)
     return attr
 

@@ -170,8 +170,9 @@ def _leave(code: int) -> None:
     import atexit
 
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter does at this point
-    with suppress(OSError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

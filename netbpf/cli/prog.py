@@ -76,7 +76,7 @@ def dump_command(
     if cfg and as_json:
         raise click.UsageError("--cfg is a picture; --json has no form for it")
     from netbpf import api
-    from netbpf.cli.render import prog as render
+    from netbpf.cli.render import prog_code as render
 
     if jited:
         render.print_machine_code(api.program_machine_code(which), opcodes=opcodes, as_json=as_json)

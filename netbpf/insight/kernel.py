@@ -8,6 +8,7 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.describe import fdinfo, link_place
 from netbpf._sys.fd import Fd
 from netbpf._sys.info import link_info
+from netbpf._sys.procfs import Descriptors
 from netbpf.bpf.ids import link_ids, map_ids, program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
@@ -26,14 +27,27 @@ def programs(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[Kern
     Raises NotAttachedError where none is there, PermissionDeniedError.
     """
     table, found = HolderTable("program"), []
-    attached: list[Attachment] | None = None
-    for one in _open_programs(wanted):
-        with one:
-            number = one.info.id
-            attached = hooks() if attached is None else attached
-            places = tuple(each for each in attached if number in _runs(each))
-            holders = table.of("program", number)
-            found.append(KernelProgram(one.info, _memlock(one.fd.fileno()), holders, places))
+    places: dict[int, list[Attachment]] | None = None
+    with Descriptors() as own:
+        for one in _open_programs(wanted):
+            with one:
+                number = one.info.id
+                places = _places(hooks()) if places is None else places
+                found.append(
+                    KernelProgram(
+                        one.info, _memlock(own, one.fd.fileno()), table.of("program", number),
+                        tuple(places.get(number, ())),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _places(attached: list[Attachment]) -> dict[int, list[Attachment]]:
+    """Where programs run, by their ids."""
+    found: dict[int, list[Attachment]] = {}
+    for one in attached:
+        for number in _runs(one):
+            found.setdefault(number, []).append(one)
     return found
 
 
@@ -163,5 +177,8 @@ def _link_by_id(number: int) -> Fd:
         raise
 
 
-def _memlock(fd: int) -> int:
-    return int(fdinfo(fd).get("memlock", 0))
+def _memlock(own: Descriptors, fd: int) -> int:
+    try:
+        return own.number(fd, "memlock")
+    except ValueError:
+        return 0

@@ -44,7 +44,7 @@ BPF = ENUMS | words(
 )
 # click itself, and what it loads to lay out a help text.
 CLICK = DATACLASSES | words(
-    "click datetime errno gettext locale math platform signal textwrap threading typing uuid"
+    "click datetime errno gc gettext locale math platform signal textwrap threading typing uuid"
 )
 HELP = CLICK | words("bz2 fnmatch lzma shutil zlib")
 
