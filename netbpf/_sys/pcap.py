@@ -5,14 +5,18 @@ The library is loaded when it is first needed: netbpf works without it, but for 
 
 import ctypes
 import functools
+import re
 from typing import Final
 
-from netbpf.errors import ToolMissingError, UsageError
+from netbpf.errors import PacketTextError, ToolMissingError, UsageError
 from netbpf.text import escape
 
 _ETHERNET: Final = 1  # DLT_EN10MB
 _NETMASK_UNKNOWN: Final = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
 _OPTIMIZE: Final = 1
+# What may complete the beginning of a filter: nothing, an operand, brackets that are open.
+_OPERANDS: Final = ("", "tcp", "1", "1.1.1.1", "1::1", "1:1:1:1:1:1", "1]=1", "]=1", "=1", "1=1")
+_ENDS: Final = tuple(one + closing for closing in ("", ")", "))") for one in _OPERANDS)
 LARGEST_PACKET: Final = 262_144  # bytes; MAXIMUM_SNAPLEN
 
 
@@ -62,7 +66,7 @@ def _library() -> ctypes.CDLL:
 def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
     """The classic BPF instructions (struct bpf_insn, 8 bytes each) of an expression for Ethernet frames.
 
-    Raises UsageError with libpcap's words where it is none, ToolMissingError without libpcap.
+    Raises PacketTextError with libpcap's words where it is none, ToolMissingError without libpcap.
     """
     if "\0" in expression:
         raise UsageError("a filter cannot hold a zero byte")
@@ -73,20 +77,51 @@ def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
     try:
         program = _Program()
         flag = _OPTIMIZE if optimize else 0
-        if library.pcap_compile(
-            handle, ctypes.byref(program), expression.encode(), flag, _NETMASK_UNKNOWN
-        ):
+        given = expression.encode(errors="surrogateescape")
+        if library.pcap_compile(handle, ctypes.byref(program), given, flag, _NETMASK_UNKNOWN):
             words = library.pcap_geterr(handle).decode(errors="replace")
-            raise UsageError(
-                f"libpcap cannot compile the filter {escape(expression)!r}: {escape(words)}",
-                hint="man 7 pcap-filter has the language; quote what the shell would take",
-            )
+            raise _refused(library, handle, expression, words)
         try:
             return ctypes.string_at(program.instructions, program.length * 8)
         finally:
             library.pcap_freecode(ctypes.byref(program))
     finally:
         library.pcap_close(handle)
+
+
+def _refused(library: ctypes.CDLL, handle: int, text: str, words: str) -> PacketTextError:
+    """The error for an expression, with its place as far as that can be told: libpcap says only what is wrong."""
+    place = (0, max(len(text), 1))
+    if "syntax error" in words:
+        place = _place(library, handle, text)
+    else:
+        quoted = next((one for one in re.findall(r"[\w.:/-]+", words)[::-1] if one in text), "")
+        if quoted:
+            place = (text.index(quoted), len(quoted))
+    return PacketTextError(
+        f"libpcap cannot compile the filter: {escape(words)}", text, *place,
+        hint="man 7 pcap-filter has the language; quote what the shell would take",
+    )  # fmt: skip
+
+
+def _place(library: ctypes.CDLL, handle: int, text: str) -> tuple[int, int]:
+    """The first word with which no filter can begin any more, or the end, where something is missing."""
+    if any(_compiles(library, handle, f"{text} {end}") for end in _ENDS if end):
+        return len(text), 1
+    tokens = [(found.start(), len(found[0])) for found in re.finditer(r"[\w.:/-]+|\S", text)]
+    for at, length in reversed(tokens):
+        if any(_compiles(library, handle, text[:at] + end) for end in _ENDS):
+            return at, length
+    return 0, max(len(text), 1)
+
+
+def _compiles(library: ctypes.CDLL, handle: int, text: str) -> bool:
+    program = _Program()
+    given = text.encode(errors="surrogateescape")
+    if library.pcap_compile(handle, ctypes.byref(program), given, 0, _NETMASK_UNKNOWN):
+        return False
+    library.pcap_freecode(ctypes.byref(program))
+    return True
 
 
 def matches(code: bytes, packet: bytes) -> bool:

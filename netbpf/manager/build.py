@@ -14,6 +14,7 @@ from typing import Self
 from netbpf import layout
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.chain import Counters, Part, build, frags, verdicts
+from netbpf.bpf.chain.link import who
 from netbpf.bpf.loader import Loaded, load, prepare
 from netbpf.bpf.map import Map, possible_cpus
 from netbpf.bpf.object import ObjectSpec
@@ -28,7 +29,7 @@ from netbpf.model import Member, Tap
 from netbpf.state.codec import plain
 from netbpf.state.files import read_small
 from netbpf.state.records import Generation
-from netbpf.state.taps import alive
+from netbpf.state.taps import alive, remember
 from netbpf.text import escape
 
 _MOST_OBJECT = 1 << 30  # bytes
@@ -97,6 +98,8 @@ class Builder:
             counters, members = self._counters(members, current)
         else:
             counters, members = None, tuple(replace(one, slot=0, baseline=()) for one in members)
+        for tap in taps:
+            remember(tap.name, [(who(one.name), one.name) for one in members])
         parts = [self._part(one, fresh) for one in members]
         refuse_mixed(parts)
         program = self._held.enter_context(

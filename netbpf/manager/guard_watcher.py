@@ -46,7 +46,7 @@ class Watcher:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "netbpf.manager.watcher", *map(str, fds)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, pass_fds=fds,
-                cwd="/", env=_environment(), start_new_session=True,
+                cwd="/", env=environment(), start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             self._socket.close()
@@ -148,7 +148,8 @@ def _ended() -> NetbpfError:
     )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a process that watches takes along: where to find netbpf, and its state."""
     here = str(Path(__file__).parents[2])
     paths = [here, *(one for one in sys.path if one and Path(one).is_absolute() and one != here)]
     kept = ("NETBPF_STATE_DIR", "PYTHONDONTWRITEBYTECODE", "TZ")

@@ -82,9 +82,7 @@ class Record:
             record = revive(cls, data)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("not a netbpf record") from error
-        if not record.generations or not all(
-            one.members or one.taps for one in record.generations
-        ):
+        if not record.generations or not all(one.members or one.taps for one in record.generations):
             raise ValueError("a netbpf record without programs")
         ids = (record.netns, record.ifindex, *(one.prog_id for one in record.generations))
         if any(one >= 1 << 32 for one in ids):

@@ -6,11 +6,14 @@ The kernel lets go of a flock with its holder, however that ended, and it counts
 import fcntl
 import os
 import uuid
-from typing import Self
+from collections.abc import Iterable
+from typing import Final, Self
 
 from netbpf import layout
 from netbpf.errors import NetbpfError
-from netbpf.state.files import discard, files_in, private_directory
+from netbpf.state.files import discard, files_in, private_directory, read_small
+
+_MOST: Final = 1 << 20  # bytes
 
 
 class Life:
@@ -41,6 +44,36 @@ class Life:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def remember(name: str, members: Iterable[tuple[int, str]]) -> None:
+    """Write down the members of which a living capture may hear, by their numbers. NetbpfError where that cannot be.
+
+    Packets may be read when the member that decided about them is long gone.
+    """
+    known = remembered(name)
+    new = [f"{number} {member}\0" for number, member in members if known.get(number) != member]
+    if not new:
+        return
+    try:
+        fd = os.open(layout.tap_file(name), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # it has ended meanwhile
+    except OSError as error:
+        raise NetbpfError(f"cannot write {layout.tap_file(name)}: {error.strerror}") from None
+    try:
+        os.write(fd, "".join(new).encode())
+    except OSError as error:
+        raise NetbpfError(f"cannot write {layout.tap_file(name)}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def remembered(name: str) -> dict[int, str]:
+    """The members of which a capture may hear, by their numbers."""
+    data = read_small(layout.tap_file(name), _MOST) or b""
+    words = (one.partition(" ") for one in data.decode(errors="replace").split("\0") if one)
+    return {int(number): member for number, _, member in words if number.isdecimal()}
 
 
 def alive(name: str) -> bool:

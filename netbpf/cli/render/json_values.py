@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from netbpf.constants import ProgType
-from netbpf.model import Attachment, Member, Neighbour, ObjectRef, ProgramInfo
+from netbpf.model import Attachment, Member, Neighbour, ObjectRef, ProgramInfo, Tap
 
 if TYPE_CHECKING:
     from netbpf.state.pending import Pending
@@ -84,6 +84,18 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
             for position, one in enumerate(attachment.members)
         ],
         "neighbours": [neighbour_json(one) for one in attachment.neighbours],
+        **({"captures": [tap_json(one) for one in attachment.taps]} if attachment.taps else {}),
+    }
+
+
+def tap_json(one: Tap) -> dict[str, Any]:
+    """A capture on a hook."""
+    return {
+        "pid": one.pid,
+        "since": one.since,
+        "filter": one.filter,
+        "member": one.member or None,
+        "snaplen": one.snaplen,
     }
 
 

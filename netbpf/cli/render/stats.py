@@ -91,7 +91,7 @@ def _entry_json(entry: Entry, *, everything: bool) -> dict[str, Any]:
 def _hook_lines(one: HookStats, *, everything: bool) -> Iterator[Line]:
     occupant, program = one.attachment.occupant, one.attachment.program
     head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): "
-    head += f"{escape(program.name)}, program {program.id}"
+    head += f"{escape(one.attachment.called)}, program {program.id}"
     if one.run and one.run.count:
         head += f", {one.run.count:,} runs, {one.run.time_ns / one.run.count:.0f} ns each"
     yield Line(head, "bold")

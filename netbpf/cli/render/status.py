@@ -9,7 +9,7 @@ import click
 
 from netbpf.cli.output import Line, Table, print_json, say
 from netbpf.cli.render.json_values import hook_json
-from netbpf.model import Attachment, Member, Neighbour
+from netbpf.model import Attachment, Member, Neighbour, Tap
 from netbpf.text import ago, escape
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _print_hooks(found: list[Attachment], interface: str | None, *, all_netns: b
         made.add_row(*([escape(one.netns_name or "-")] if all_netns else []), *_cells(one))
         for position, member in enumerate(one.members if one.is_chain else (), 1):
             made.add_row(*([""] if all_netns else []), *_member_cells(position, member))
+        for tap in one.taps:
+            made.add_row(*([""] if all_netns else []), *_tap_cells(tap))
         for beside in one.neighbours:
             made.add_row(*([""] if all_netns else []), *_neighbour_cells(beside))
     say(made.lines())
@@ -102,6 +104,13 @@ def _member_cells(position: int, member: Member) -> list[str]:
     name = f"  {position}. {escape(member.name)}"
     path = escape(shown_path(member.object.path))
     return ["", "", "", name, "", member.tag, "", ago(age), path]
+
+
+def _tap_cells(one: Tap) -> list[str]:
+    member = f" of {escape(one.member)}" if one.member else ""
+    what = escape(one.filter) or "all packets"
+    age = ago(max(time.time() - one.since, 0))
+    return ["", "", "", f"  capture{member}", "", "", f"pid {one.pid}", age, what]
 
 
 def _neighbour_cells(one: Neighbour) -> list[str]:

@@ -136,10 +136,11 @@ def _screen(rounds: list[Round], interface: str) -> list[Line]:
     if not rounds:
         lines.append(Line(f"no XDP or TC program on {escape(interface)} any more"))
     for one in rounds:
-        occupant, program = one.found.attachment.occupant, one.found.attachment.program
+        attachment = one.found.attachment
+        occupant = attachment.occupant
         runs = one.rates.get("run", 0.0)
         each = f", {one.rates.get('run_ns', 0.0) / runs:.0f} ns each" if runs else ""
-        head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): {escape(program.name)}"
+        head = f"{escape(occupant.interface.name)} {occupant.hook} ({occupant.mode}): {escape(attachment.called)}"
         lines.append(Line(f"{head}, {runs:,.0f} runs/s{each}", "bold"))
         for title, named in (("verdict", one.found.verdicts), ("protocol", one.found.protocols)):
             if any(counter.packets for counter in named.values()):

@@ -1,0 +1,1 @@
+"""Captures on hooks: packets with the verdict they got, also those that were dropped."""

@@ -1,0 +1,170 @@
+"""Captures on real hooks: what came, what became of it, and the hook afterwards."""
+
+import os
+
+import pytest
+
+from netbpf.errors import HookBusyError, NotAttachedError, UsageError
+from tests.cli.lab import Lab, frame
+from tests.cli.test_cli_attach_errors import foreign_link
+from tests.cli.test_cli_chain_traffic import WAYS, Way, attach, each_way, send, verdicts
+from tests.tap.capturing import capture, program, rest, taken
+
+PLACES = {name: WAYS[name] for name in ("xdp-native", "xdp-skb", "clsact", "egress")}
+
+
+@each_way
+def test_a_chain(lab: Lab, way: Way) -> None:
+    """What the first drops and what goes through; the members count each packet once; the very program comes back."""
+    attach(lab, way, "acl", *way.options, stop=1111)
+    attach(lab, way, "count")
+    before = program(lab)
+    with capture(lab, "udp port 1111 or udp port 4000", way) as packets:
+        assert program(lab) != before
+        send(lab, way, 3, 1111)
+        send(lab, way, 2, 2222)
+        send(lab, way, 4)
+        found = taken(packets, 7)
+        source = way.source(lab)
+        expected = [(way.drop, "acl", frame(source, 1111, mark=index)) for index in range(3)]
+        expected += [(way.go_on, "count", frame(source, 4000, mark=index)) for index in range(4)]
+        assert [(one.verdict_name, one.member, one.data) for one in found] == expected
+        assert {one.length for one in found} == {100}
+        counts = packets.summary()
+    assert (counts.seen, counts.matched, counts.lost) == (9, 7, 0)
+    assert counts.verdicts == {way.drop: 3, way.go_on: 4}
+    assert program(lab) == before
+    send(lab, way, 1, 1111)
+    assert verdicts(lab) == {"acl": {way.go_on: 6, way.drop: 4}, "count": {way.go_on: 6}}
+
+
+@each_way
+def test_a_program_alone(lab: Lab, way: Way) -> None:
+    """It keeps its maps, and its place; no counts of a chain appear."""
+    attach(lab, way, "acl", *way.options, stop=1111)
+    before = program(lab)
+    with capture(lab, "", way, verdicts=[way.drop]) as packets:
+        send(lab, way, 2, 1111)
+        send(lab, way, 3)
+        assert [one.member for one in taken(packets, 2)] == ["acl", "acl"]
+        assert lab.get("dut0", "seen") == 5
+        assert rest(packets) == []
+    assert program(lab) == before
+    send(lab, way, 1)
+    assert lab.get("dut0", "seen") == 6
+    assert packets.summary().verdicts == {way.drop: 2, way.go_on: 3}
+
+
+@pytest.mark.parametrize("way", PLACES.values(), ids=PLACES)
+def test_an_empty_hook(lab: Lab, way: Way) -> None:
+    """Everything passes, and nothing is left afterwards."""
+    mode = way.options[1] if way.options else None
+    with way.arrived(lab) as arrived, capture(lab, "udp", way, mode=mode) as packets:
+        send(lab, way, 2)
+        arrived.expect([frame(way.source(lab), mark=index, port=4000) for index in range(2)])
+        found = taken(packets, 2)
+        assert {one.verdict_name for one in found} == {"pass" if way.kind == "xdp" else "unspec"}
+        assert {one.member for one in found} == {""}
+    assert lab.hooks("dut0") == []
+    assert "clsact" not in lab.run("tc", "qdisc", "show", "dev", "dut0")
+
+
+@each_way
+def test_one_of_five_members(lab: Lab, way: Way) -> None:
+    """What came to it, as it came, and what it alone said."""
+    for number in range(1, 6):
+        attach(lab, way, f"m{number}", *(way.options if number == 1 else ()), stop=number * 1111)
+    before = program(lab)
+    with capture(lab, "", way, member="m3") as packets:
+        for port in (1111, 3333, 5555, 4000):
+            send(lab, way, 1, port)
+        found = taken(packets, 3)
+        assert rest(packets) == []
+    assert [(one.verdict_name, one.member) for one in found] == [
+        (way.drop, "m3"), (way.go_on, "m3"), (way.go_on, "m3"),
+    ]  # fmt: skip
+    assert packets.summary().seen == 3
+    assert program(lab) == before
+    assert list(verdicts(lab).values())[4] == {way.drop: 1, way.go_on: 1}
+
+
+def test_two_at_once(lab: Lab) -> None:
+    """Each has its own filter, and neither notices when the other ends."""
+    way = WAYS["xdp-native"]
+    attach(lab, way, "acl", stop=1111)
+    before = program(lab)
+    with capture(lab, "udp port 1111") as first, capture(lab, "udp port 4000") as second:
+        send(lab, way, 2, 1111)
+        send(lab, way, 3)
+        assert {one.verdict_name for one in taken(first, 2)} == {"drop"}
+        assert {one.verdict_name for one in taken(second, 3)} == {"pass"}
+        lines = lab("status", "dut0").out
+        assert "udp port 1111" in lines
+        assert "udp port 4000" in lines
+        first.close()
+        send(lab, way, 1)
+        taken(second, 1)
+        assert program(lab) != before
+    assert program(lab) == before
+
+
+def test_changes_while_it_runs(lab: Lab) -> None:
+    """Members come, go, are upgraded and moved: the capture sees all of it, and what is left runs plainly after it."""
+    way = WAYS["xdp-native"]
+    with capture(lab, "") as packets:
+        send(lab, way, 1)
+        attach(lab, way, "acl", stop=1111)
+        send(lab, way, 1, 1111)
+        attach(lab, way, "count", "--priority", "10")
+        send(lab, way, 1)
+        lab("chain", "set", "dut0", "count", "--priority", "90")
+        lab("detach", "xdp", "dut0", "acl")
+        send(lab, way, 1, 1111)
+        lab("detach", "xdp", "dut0")
+        send(lab, way, 1, 1111)
+        attach(lab, way, "nat", stop=1111)
+        send(lab, way, 1, 1111)
+        found = taken(packets, 6)
+    assert [(one.verdict_name, one.member) for one in found] == [
+        ("pass", ""), ("drop", "acl"), ("pass", "acl"), ("pass", "count"), ("pass", ""), ("drop", "nat"),
+    ]  # fmt: skip
+    [hook] = lab.hooks("dut0")
+    assert "captures" not in hook
+    assert hook["program"]["name"] == "xdp_member"
+    assert lab.get("dut0", "seen") == 1000
+
+
+def test_its_member_is_taken_out(lab: Lab) -> None:
+    """It ends, and says why."""
+    way = WAYS["xdp-native"]
+    attach(lab, way, "acl", stop=1111)
+    attach(lab, way, "count")
+    with capture(lab, member="acl") as packets:
+        send(lab, way, 2)
+        taken(packets, 2)
+        lab("detach", "xdp", "dut0", "acl")
+        assert list(packets) == []
+        assert packets.summary().ended == "dut0 xdp: member acl was taken out"
+
+
+def test_refusals(lab: Lab) -> None:
+    """What cannot be is said before anything is changed."""
+    with pytest.raises(UsageError, match="libpcap cannot compile the filter: "):
+        capture(lab, "nonsense")
+    with pytest.raises(NotAttachedError, match="none is called acl"):
+        capture(lab, member="acl")
+    attach(lab, WAYS["xdp-native"], "acl")
+    with pytest.raises(NotAttachedError, match="no member alc"):
+        capture(lab, member="alc")
+    with pytest.raises(UsageError, match="no XDP verdict"):
+        capture(lab, verdicts=["shot"])
+    lab("attach", "tc", "dut0", "builtin:tc_count")
+    with pytest.raises(UsageError, match="several hooks: xdp, tc/ingress"):
+        capture(lab)
+    lab("detach", "--all")
+    with (
+        foreign_link(lab),
+        pytest.raises(HookBusyError, match=r"dut0 xdp runs .* looks into its own programs only"),
+    ):
+        capture(lab)
+    assert not os.listdir(os.environ["NETBPF_STATE_DIR"] + "/taps")
