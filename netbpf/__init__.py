@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netbpf.api import attach as attach
     from netbpf.api import attach_auto as attach_auto
     from netbpf.api import btfs as btfs
+    from netbpf.api import capture as capture
     from netbpf.api import chain as chain
     from netbpf.api import companions as companions
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
@@ -74,6 +75,7 @@ _HOMES = {
         "attach",
         "attach_auto",
         "btfs",
+        "capture",
         "chain",
         "companions",
         "compile",
@@ -122,7 +124,7 @@ _HOMES = {
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
     "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
-    "attach", "attach_auto", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
+    "attach", "attach_auto", "capture", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
     "disassemble", "doctor", "elf_headers", "events", "features", "get", "has", "inspect", "monitor",
     "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member",
     "set_values", "stats", "status", "watch",

@@ -8,6 +8,7 @@ Each operation imports what it needs when it is called: ``status`` does not pay 
 
 from netbpf.api.auto import attach_auto, companions, detach_auto
 from netbpf.api.btf import btfs, types
+from netbpf.api.capturing import capture
 from netbpf.api.chains import chain, rollback, set_member, upgrade
 from netbpf.api.common import LOCK_TIMEOUT, HookName, StrPath, hook_of
 from netbpf.api.compiling import compile  # noqa: A004
@@ -37,6 +38,7 @@ __all__ = [
     "attach_auto",
     "Attached",
     "btfs",
+    "capture",
     "chain",
     "companions",
     "compile",

@@ -31,6 +31,7 @@ COMMANDS = {
     "monitor": ("monitor", "Show what goes wrong: exceptions, redirects, drops by reason."),
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
+    "capture": ("capture", "Show packets at a hook with the verdict they got."),
     "run": ("run", "Send one packet through a program, without a network."),
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),
