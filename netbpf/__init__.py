@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from netbpf.api import has as has
     from netbpf.api import inspect as inspect
     from netbpf.api import links as links
+    from netbpf.api import load as load
     from netbpf.api import map_entries as map_entries
     from netbpf.api import maps as maps
     from netbpf.api import monitor as monitor
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from netbpf.api import stats as stats
     from netbpf.api import status as status
     from netbpf.api import types as types
+    from netbpf.api import unload as unload
     from netbpf.api import watch as watch
     from netbpf.constants import Hook as Hook
     from netbpf.constants import Mode as Mode
@@ -92,6 +94,7 @@ _HOMES = {
         "has",
         "inspect",
         "links",
+        "load",
         "map_entries",
         "maps",
         "monitor",
@@ -110,6 +113,7 @@ _HOMES = {
         "stats",
         "status",
         "types",
+        "unload",
         "watch",
     ),
     "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),

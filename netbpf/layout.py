@@ -95,3 +95,23 @@ def auto_records() -> Path:
 def auto_record(number: int) -> Path:
     """The record of a set."""
     return auto_records() / f"{number}.json"
+
+
+def loaded_pins(bpffs: Path) -> Path:
+    """The directory of the pins of ``load``, with one for each object in it."""
+    return bpffs / PIN_ROOT / "loaded"
+
+
+def loaded_records() -> Path:
+    """One file per set that ``load`` loaded, and beside it a copy of its object."""
+    return state_dir() / "loaded"
+
+
+def loaded_record(key: str) -> Path:
+    """The record of a set."""
+    return loaded_records() / f"{key}.json"
+
+
+def loaded_object(key: str) -> Path:
+    """The copy of the object of a set."""
+    return loaded_records() / f"{key}.o"

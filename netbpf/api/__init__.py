@@ -28,6 +28,7 @@ from netbpf.api.inside import (
     programs,
 )
 from netbpf.api.listening import events
+from netbpf.api.loading import load, unload
 from netbpf.api.packets import diff, read_cases, replay, run, run_cases
 from netbpf.api.sending import send
 from netbpf.api.values import get, set_values, stats, watch
@@ -57,6 +58,7 @@ __all__ = [
     "HookName",
     "inspect",
     "links",
+    "load",
     "LOCK_TIMEOUT",
     "map_entries",
     "maps",
@@ -78,6 +80,7 @@ __all__ = [
     "status",
     "StrPath",
     "types",
+    "unload",
     "upgrade",
     "watch",
     "Which",

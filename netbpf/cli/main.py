@@ -32,6 +32,8 @@ COMMANDS = {
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
     "capture": ("capture", "Show packets at a hook with the verdict they got."),
+    "load": ("load", "Load programs into the kernel, on no hook."),
+    "unload": ("load", "Take away what load loaded."),
     "run": ("run", "Send one packet through a program, without a network."),
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),

@@ -7,24 +7,27 @@ from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from netbpf.bpf.chain import verdicts
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
-from netbpf.bpf.object import ObjectSpec
+from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.constants import Hook
 from netbpf.errors import ObjectError
 from netbpf.manager import mappinned, mapsources, settings, tailcalls
 from netbpf.manager.mappins import SharedMaps
 from netbpf.manager.mapsources import Finder, GivenMaps
-from netbpf.manager.request import AttachRequest
+from netbpf.manager.request import PINNED, AttachRequest
 from netbpf.manager.sources import Source, find_source
 from netbpf.manager.tailcalls import Slots, TailCall
 from netbpf.model import Member, ObjectRef
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
 from netbpf.text import escape
+
+if TYPE_CHECKING:
+    from netbpf.manager.pinned import PinnedProgram
 
 DEFAULT_PRIORITY = 50  # as everywhere in the field: libxdp, bpfman
 
@@ -41,19 +44,22 @@ class Incoming:
         types: bytes | None,
         given: GivenMaps,
         calls: Sequence[TailCall] = (),
+        pinned: "PinnedProgram | None" = None,
     ) -> None:
         """Load it; ``touched`` are sections that settings were written to, ``types`` the kernel types to use.
 
-        ``given`` are maps that exist, which it takes over; ``calls`` the entries of its prog arrays.
+        ``given`` are maps that exist, which it takes over; ``calls`` the entries of its prog arrays. One that is
+        ``pinned`` is taken as it is.
         """
         self._types = types
         with ExitStack() as undo:
             undo.enter_context(given)
-            program = spec.select(request.hook, request.program)
+            program = spec.select(request.hook, pinned.pin.name if pinned else request.program)
             self._slots = Slots(spec, program, request.hook, calls, given.maps)
             self._shared = undo.enter_context(SharedMaps(request.pin_maps, spec, given.maps))
             undo.push(self._on_error)
             self.loaded: Loaded = undo.enter_context(
+                _adopted(spec, program, request.hook, pinned) if pinned else
                 load(
                     spec, program, request.hook, reuse={**self._shared.maps, **given.maps},
                     extra_maps=touched, refill=self._slots.refill, kernel_btf=request.kernel_btf,
@@ -61,9 +67,11 @@ class Incoming:
             )  # fmt: skip
             given.check_used(program.name, self.loaded.maps)
             self._slots.check_used(program.name, self.loaded.maps)
-            remarks = self._shared.pin_new(self.loaded) + self._emptied()
+            remarks = () if pinned else self._shared.pin_new(self.loaded)
+            remarks += self._emptied()
             self._opened = undo.pop_all()
-        empty = tailcalls.unfilled(self.loaded, {*self._shared.maps, *given.maps})
+        filled = self.loaded.maps if pinned else {**self._shared.maps, **given.maps}
+        empty = tailcalls.unfilled(self.loaded, filled)
         self.notes = source.notes + given.notes + remarks + empty
         self.member = Member(
             name=request.name or self.loaded.program_spec.name,
@@ -122,11 +130,18 @@ def incoming(request: AttachRequest, session: Session) -> Iterator[Incoming]:
     looked for in the namespace of ``session``, and among those that came before. Raises what compiling and loading
     raise, ObjectError for settings of variables that none has, UsageError for those that several have.
     """
-    sources = [find_source(one, request.compiler) for one in request.objects]
+    pinned = [_pinned(one, request) for one in request.objects]
+    sources = [
+        found.source if found else find_source(one, request.compiler)
+        for found, one in zip(pinned, request.objects, strict=True)
+    ]
     specs = [ObjectSpec.open(one.path, one.name) for one in sources]
     # What is jumped to is not what is meant to be attached.
     tailcalls.fill(specs, request.tail_calls)
-    programs = [spec.select(request.hook, request.program).name for spec in specs]
+    programs = [
+        spec.select(request.hook, found.pin.name if found else request.program).name
+        for found, spec in zip(pinned, specs, strict=True)
+    ]
     types = _kernel_types(request.kernel_btf)
     shares = settings.shares(specs, programs, request.settings)
     sizes = settings.shares_of_sizes(specs, request.map_sizes)
@@ -140,9 +155,26 @@ def incoming(request: AttachRequest, session: Session) -> Iterator[Incoming]:
         touched = settings.apply(spec, shares[number])
         fixed = {*touched, *(text.partition("=")[0] for text in sizes[number])}
         given = GivenMaps(spec, wanted[number], finder, fixed)
-        one = Incoming(request, sources[number], spec, touched, types, given, calls[number])
+        one = Incoming(
+            request, sources[number], spec, touched, types, given, calls[number], pinned[number]
+        )
         came.append(one)
         yield one
+
+
+def _pinned(argument: str, request: AttachRequest) -> "PinnedProgram | None":
+    if not argument.startswith(PINNED):
+        return None
+    from netbpf.manager.pinned import check_request, find_pinned  # few need it, and all would pay
+
+    check_request(request)
+    return find_pinned(argument)
+
+
+def _adopted(spec: ObjectSpec, program: ProgramSpec, hook: Hook, pinned: "PinnedProgram") -> Loaded:
+    from netbpf.manager.pinned import adopt
+
+    return adopt(spec, program, hook, pinned)
 
 
 def _sibling(

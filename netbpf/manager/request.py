@@ -12,6 +12,7 @@ from netbpf.state.lock import DEFAULT_TIMEOUT
 from netbpf.state.pending import Pending
 
 AUTO = "auto"
+PINNED = "pinned:"  # before the path of a program that is loaded already
 XDP_MODES = {
     "native": Mode.NATIVE, "drv": Mode.NATIVE, "driver": Mode.NATIVE,
     "skb": Mode.SKB, "generic": Mode.SKB,

@@ -29,6 +29,9 @@ OPTIONS = {
     "map": "list show dump lookup update delete pin",
     "link": "list",
     "btf": "list dump",
+    "load": "OBJECT --program --pin --type --set --map-size --tail-call --share --map --pin-maps -I -D --frontend --clang "
+    "--btf --log --lock-timeout --netns --json",
+    "unload": "--all --ignore-missing --lock-timeout --netns --json",
     "confirm": "IFACE xdp tc --ingress --egress --all --undo --netns --json --lock-timeout",
     "detach": "xdp tc MEMBER --confirm --try --ingress --egress --all --force --ignore-missing --id --netns "
     "--json --lock-timeout",

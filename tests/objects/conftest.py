@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from netbpf import layout
-from tests.cli.conftest import lab, own_leaks, private, pytest_collection_modifyitems
+from tests.cli.conftest import bpffs, lab, own_leaks, private, pytest_collection_modifyitems
 
-__all__ = ["lab", "own_leaks", "private", "pytest_collection_modifyitems"]
+__all__ = ["bpffs", "lab", "own_leaks", "private", "pytest_collection_modifyitems"]
 
 
 @pytest.fixture(autouse=True)
