@@ -67,7 +67,7 @@ class PerfBuffer:
             raise UsageError(f"map {escape(info.name)} is no perf event array")
         if pages < 1 or pages & (pages - 1):
             raise UsageError(f"a perf buffer has a power of two of pages, not {pages}")
-        self.info, self.records = info, 0
+        self.info, self.records, self._first = info, 0, 0
         cpus = [cpu for cpu in online_cpus() if cpu < info.max_entries]
         taken = [] if take_over else occupied(opened, cpus)
         if taken:
@@ -117,8 +117,12 @@ class PerfBuffer:
         return sum(one.size for one in self._buffers)
 
     def read(self, limit: int = 4096) -> list[Sample]:
-        """At most ``limit`` records of each CPU, in order of their time; their room is free again afterwards."""
-        found = [sample for one in self._buffers for sample in one.read(limit)]
+        """At most ``limit`` records, those of different CPUs in order of their time; their room is free afterwards."""
+        found: list[Sample] = []
+        # Another CPU begins each time, so that none waits for ever behind a busy one.
+        self._first = (self._first + 1) % max(len(self._buffers), 1)
+        for one in self._buffers[self._first :] + self._buffers[: self._first]:
+            found += one.read(limit - len(found))
         self.records += len(found)
         if len(self._buffers) > 1:
             found.sort(key=lambda one: one.time_ns)
@@ -171,7 +175,7 @@ class _CpuBuffer:
 
     def read(self, limit: int) -> list[Sample]:
         head, tail = self._words[_HEAD], self._words[_TAIL]
-        if head == tail:
+        if head == tail or not limit:
             return []
         self._fence()
         data = self._copy(tail, head)

@@ -12,12 +12,14 @@ from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import MapType
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError, ObjectError, UsageError
-from netbpf.insight.choose import Wanted
+from netbpf.insight.choose import Wanted, parse
 from netbpf.insight.kernel import open_map
 from netbpf.insight.names import map_type_name
 from netbpf.live.reader import HookReader, OpenMap, Part
 from netbpf.manager.build import kept_object
+from netbpf.manager.status import status
 from netbpf.model import Attachment, ProgramInfo
+from netbpf.net.netns import Namespace
 from netbpf.text import did_you_mean, escape
 
 BUFFERS: Final = {MapType.RINGBUF: "ring", MapType.PERF_EVENT_ARRAY: "perf"}
@@ -56,7 +58,8 @@ class Buffers:
     ) -> Self:
         """Those of the programs on an interface, and of what these reach by tail calls.
 
-        All ring and perf buffers, or the maps of ``names``: ``events``, or ``acl.events`` with a program's name before it. Raises NotAttachedError where there is no program or no buffer, ObjectError for an unknown name.
+        All ring and perf buffers, or the maps of ``names``: ``events``, ``acl.events`` with a program's name before
+        it. Raises NotAttachedError where there is no program or no buffer, ObjectError for an unknown name.
         """
         if not attachments:
             raise NotAttachedError(f"no XDP or TC program on {escape(interface)}")
@@ -192,6 +195,20 @@ def _types_of(part: Part, own: Btf | None) -> tuple[Btf, ...]:
 def _types_of_id(number: int) -> tuple[Btf, ...]:
     found = btf_by_id(number)
     return () if found is None else (found,)
+
+
+def find(where: str, names: Sequence[str] = (), *, netns: str | Namespace | None = None) -> Buffers:
+    """What a user means: an interface and maybe maps on it, the id of a map, or the path of its pin.
+
+    Raises InterfaceNotFoundError, NamespaceNotFoundError, and what ``Buffers.on`` and ``Buffers.of`` raise.
+    """
+    if "/" in where or where.isdecimal():
+        if names:
+            raise UsageError(
+                f"{escape(where)} is one map already", hint="maps by name are for an interface"
+            )
+        return Buffers.of(parse((where,)))
+    return Buffers.on(status(where, netns=netns), where, names)
 
 
 def reject_others(found: Buffers) -> None:

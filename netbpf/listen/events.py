@@ -17,7 +17,7 @@ from netbpf.listen.readers import ring_readers
 from netbpf.listen.record_types import RecordType, RecordTypes
 from netbpf.live.reader import OpenMap
 
-BATCH: Final = 4096  # records of one buffer that are in memory at once
+BATCH: Final = 4096  # records that are in memory at once
 _BESIDE: Final = 0.02  # seconds between two looks into a buffer that another process empties: nothing wakes us in time
 _QUIET: Final = (
     0.2  # seconds after which is looked for records that were submitted without waking anybody
@@ -29,7 +29,8 @@ class Lost:
     """What a buffer's reader knows of losses, since it began.
 
     ``records``: lost for certain, by the kernel's count for a perf buffer, by the program's own variable ``counter``
-    for a ring buffer; None where nobody counts. ``full``: how often a ring buffer was found without room for another record.
+    for a ring buffer; None where nobody counts. ``full``: how often a ring buffer had no room for one more
+    record when it was looked at.
     ``missed``: bytes that another reader took and the program overwrote before this one, reading along, came.
     """
 
@@ -148,7 +149,7 @@ def _lost_counter(buffer: Buffer) -> tuple[OpenMap, str] | None:
 class Events:
     """Records of several buffers at once. Close it, or use it as a context manager.
 
-    However many records come, at most ``BATCH`` of each buffer are in memory; what programs find no room for is lost
+    However many records come, at most ``BATCH`` are in memory; what programs find no room for is lost
     at their side, and counted where somebody counts.
     """
 
@@ -166,6 +167,7 @@ class Events:
             readers = ring_readers(rings) if rings else {}
             self._poll = undo.enter_context(select.epoll())
             self.sources: list[EventSource] = []
+            self._first = 0
             for one in buffers:
                 name = asked.get(one.map.info.name, asked.get(""))
                 found = readers.get(one.map.info.id, ())
@@ -177,13 +179,13 @@ class Events:
             self._stack = undo.pop_all()
 
     def read(self, timeout: float | None = None, limit: int = BATCH) -> list[Event]:
-        """What has come, at most ``limit`` of each buffer, ordered by time; waits up to ``timeout`` seconds for some.
+        """What has come, at most ``limit`` records, ordered by time; waits up to ``timeout`` seconds for some.
 
         None waits for ever. An empty list: nothing came in time.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            found = [event for one in self.sources for event in one.read(limit)]
+            found = self._look(limit)
             if found:
                 if len(self.sources) > 1:
                     found.sort(key=lambda event: event.time_ns)
@@ -192,6 +194,14 @@ class Events:
             if left <= 0:
                 return []
             self._poll.poll(left)
+
+    def _look(self, limit: int) -> list[Event]:
+        found: list[Event] = []
+        # Another buffer begins each time, so that none waits for ever behind a busy one.
+        self._first = (self._first + 1) % len(self.sources)
+        for one in self.sources[self._first :] + self.sources[: self._first]:
+            found += one.read(limit - len(found))
+        return found
 
     def __iter__(self) -> Iterator[Event]:
         """Every record from now on, and those that waited; without an end."""

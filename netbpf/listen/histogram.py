@@ -1,9 +1,18 @@
 """Maps that hold histograms: the slots, their ranges, and how to draw them.
 
-Nothing in a map says that it is one. BCC's ``BPF_HISTOGRAM`` and most programs count in slots: the key, or its last
-member, is the slot's number, the value a count. Whether slot N is the number N or the numbers from 2^(N-1) on is the
-program's choice: at most 65 slots, as a logarithm of 64 bits needs, are taken as log2, unless the user says otherwise,
-and what was taken is shown.
+Nothing in a map says that it is one, nor which numbers a slot stands for. Two forms are known: the key, or one of its
+members, is the slot and the value a count (BCC's ``BPF_HISTOGRAM`` and most arrays); or the value is or has an array
+of slots. The scale is said, or taken by the form, and what was taken is shown:
+
+=========  ===============================  =====================================================
+scale      slot N stands for                taken for
+=========  ===============================  =====================================================
+``bcc``    2^(N-1) to 2^N - 1, slot 1 for   slots in keys, at most 65 of them: ``bpf_log2l()``
+           0 and 1
+``log2``   2^N to 2^(N+1) - 1, slot 0 for   arrays in values, at most 64 long
+           0 and 1
+``linear`` the number N                     all others
+=========  ===============================  =====================================================
 """
 
 from collections.abc import Iterator
@@ -15,10 +24,15 @@ from netbpf.errors import NotSupportedError
 from netbpf.live.reader import OpenMap
 from netbpf.text import escape
 
-Scale = Literal["log2", "linear"]
+Scale = Literal["bcc", "log2", "linear"]
 _LOG2_SLOTS: Final = 65
-_MOST: Final = 4096  # slots of one histogram
-_WORDS: Final = ("slot", "bucket", "bin", "index")  # what programs call the slot in a key of several members
+_MOST: Final = 1 << 16  # slots of one histogram
+_WORDS: Final = (
+    "slot",
+    "bucket",
+    "bin",
+    "index",
+)  # what programs call the slot in a key of several members
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A histogram; ``key`` are the other members of the key where a map holds several, else None."""
+    """A histogram; ``key`` is the key, or its other members, where a map holds several, else None."""
 
     key: Value
     scale: Scale
@@ -47,59 +61,72 @@ class Histogram:
 def histograms(one: OpenMap, scale: Scale | None = None) -> list[Histogram]:
     """The histograms in a map, from the first slot that counted to the last; those without any are left out.
 
-    ``scale`` None: log2 where there are at most 65 slots. NotSupportedError for a map whose entries are not slots.
+    NotSupportedError for a map whose entries are not slots with counts.
     """
     found: dict[str, tuple[Value, dict[int, int]]] = {}
-    highest = 0
-    for key, slot, count in _entries(one):
-        highest = max(highest, slot)
-        if count:
-            found.setdefault(repr(key), (key, {}))[1][slot] = count
-    room = one.info.max_entries if not isinstance(_sample(one), dict) else highest + 1
-    chosen: Scale = scale or ("log2" if room <= _LOG2_SLOTS else "linear")
-    return [Histogram(key, chosen, tuple(_slots(counts, chosen))) for key, counts in found.values()]
-
-
-def _slots(counts: dict[int, int], scale: Scale) -> Iterator[Slot]:
-    for slot in range(min(counts), max(counts) + 1):
-        if scale == "linear":
-            yield Slot(slot, slot, counts.get(slot, 0))
-        else:
-            # As BCC and bpftool have it: slot 0 is 0 and 1, slot 1 is 2 and 3, slot 2 is 4 to 7.
-            yield Slot(1 << slot if slot else 0, (1 << slot + 1) - 1, counts.get(slot, 0))
-
-
-def _sample(one: OpenMap) -> Value:
-    first = next(iter(one.map.entries(1)), None)
-    return one.key(first[0]) if first else None
-
-
-def _entries(one: OpenMap) -> Iterator[tuple[Value, int, int]]:
-    """Key without its slot, slot, count."""
-    for key, data in one.map.entries():
-        name, slot = _slot(one.key(key), key)
-        count = one.total(data)
-        if isinstance(count, str) and len(data) >= one.info.value_size in (4, 8):
-            count = int(count, 16)  # without types: a number of 4 or 8 bytes
-        if slot is None or not isinstance(count, int) or not 0 <= slot < _MOST:
+    highest, keyed = 0, True
+    for raw, data in one.map.entries():
+        key, value = one.key(raw), one.total(data)
+        counts = _array(value)
+        if counts is not None:
+            keyed = False
+            highest = max(highest, len(counts) - 1)
+            plain = one.info.max_entries == 1
+            part = {slot: count for slot, count in enumerate(counts) if count}
+            if part:
+                found[repr(key)] = (None if plain else key, part)
+            continue
+        others, slot = _slot(key, raw)
+        count = _number(value, data)
+        if slot is None or count is None or not 0 <= slot < _MOST:
             raise NotSupportedError(
                 f"map {escape(one.name)} is no histogram: its entries are not slots with a count",
                 hint=f"netbpf map dump {one.info.id}",
             )
-        yield name, slot, count
+        highest = max(highest, slot)
+        if count:
+            found.setdefault(repr(others), (others, {}))[1][slot] = count
+    few = highest < _LOG2_SLOTS
+    chosen: Scale = scale or (("bcc" if keyed else "log2") if few else "linear")
+    return [Histogram(key, chosen, tuple(_slots(part, chosen))) for key, part in found.values()]
+
+
+def _slots(counts: dict[int, int], scale: Scale) -> Iterator[Slot]:
+    for slot in range(min(counts), max(counts) + 1):
+        low, high = slot, slot
+        if scale != "linear":
+            power = slot if scale == "log2" else slot - 1
+            low, high = (1 << power if power > 0 else 0), (1 << power + 1) - 1 if power >= 0 else 0
+        yield Slot(low, high, counts.get(slot, 0))
+
+
+def _array(value: Value) -> list[int] | None:
+    """The slots in a value: a list of numbers, or a struct's only one."""
+    lists = (
+        [part for part in value.values() if isinstance(part, list)]
+        if isinstance(value, dict)
+        else [value]
+    )
+    if len(lists) != 1 or not isinstance(lists[0], list):
+        return None
+    numbers = [one for one in lists[0] if isinstance(one, int)]
+    return numbers if len(numbers) == len(lists[0]) else None
+
+
+def _number(value: Value, data: bytes | memoryview) -> int | None:
+    if isinstance(value, str) and len(data) in (4, 8):
+        return int.from_bytes(data, "little")  # without types
+    return value if isinstance(value, int) else None
 
 
 def _slot(key: Value, raw: bytes | memoryview) -> tuple[Value, int | None]:
-    if isinstance(key, int):
-        return None, key
-    if isinstance(key, str) and len(raw) in (4, 8):
-        return None, int.from_bytes(raw, "little")
+    """What is beside the slot in a key, and the slot."""
     if isinstance(key, dict) and key:
         name = next((word for word in _WORDS if word in key), list(key)[-1])
         slot = key[name]
-        others = {word: value for word, value in key.items() if word != name}
+        others: Value = {word: value for word, value in key.items() if word != name}
         return others, slot if isinstance(slot, int) else None
-    return None, None
+    return None, _number(key, raw)
 
 
 def bar(count: int, most: int, width: int) -> str:

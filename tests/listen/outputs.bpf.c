@@ -16,7 +16,7 @@ struct {
 	__uint(value_size, 4);
 } perf SEC(".maps");
 
-__u64 failed;
+__u64 lost;
 
 SEC("xdp")
 int outputs(struct xdp_md *ctx)
@@ -37,9 +37,9 @@ int outputs(struct xdp_md *ctx)
 			bpf_ringbuf_discard(room, 0);
 	} else if (way == 'p') {
 		if (bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, data, size))
-			failed++;
+			lost++;
 	} else if (bpf_ringbuf_output(&ring, data, size, way == 'q' ? BPF_RB_NO_WAKEUP : 0)) {
-		failed++;
+		lost++;
 	}
 	return XDP_PASS;
 }

@@ -24,7 +24,7 @@ class Outputs:
         return self.loaded.maps[name]
 
     @property
-    def failed(self) -> int:
+    def lost(self) -> int:
         """What the program itself counted as lost."""
         return int.from_bytes(self.map(".bss").lookup(bytes(4)) or b"", "little")
 

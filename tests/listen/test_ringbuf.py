@@ -75,11 +75,11 @@ def test_a_record_that_wakes_nobody_is_read(loaded: Outputs, ring: RingBuffer) -
 def test_a_flood_loses_what_the_program_says_and_is_seen_as_full(
     loaded: Outputs, ring: RingBuffer
 ) -> None:
-    before = loaded.failed
+    before = loaded.lost
     loaded.ring(b"x" * 100, times=1000)
     kept = len(ring.read())
     assert kept == 4095 // 112
-    assert loaded.failed - before == 1000 - kept
+    assert loaded.lost - before == 1000 - kept
     assert ring.full == 0  # no record was known yet, so none was known not to fit
     loaded.ring(b"x" * 100, times=1000)
     assert len(ring.read()) == kept
@@ -91,7 +91,7 @@ def test_a_flood_loses_what_the_program_says_and_is_seen_as_full(
 
 def test_producers_and_reader_at_once(loaded: Outputs, ring: RingBuffer) -> None:
     """Two threads write while one reads: each record whole, each writer's in order, none twice, the rest counted."""
-    before, written = loaded.failed, 3000
+    before, written = loaded.lost, 3000
 
     def write(letter: bytes) -> None:
         for number in range(written):
@@ -113,7 +113,7 @@ def test_producers_and_reader_at_once(loaded: Outputs, ring: RingBuffer) -> None
                 assert one[5:] == letter * (4 + number % 90)
                 numbers.append(number)
         assert numbers == sorted(set(numbers))
-    assert len(found) + loaded.failed - before == 2 * written
+    assert len(found) + loaded.lost - before == 2 * written
     assert ring.disturbed == 0
 
 
