@@ -235,3 +235,9 @@ def test_without_capabilities_they_are_named(lab: Lab) -> None:
     assert "CAP_BPF" in done.stderr
     assert "CAP_PERFMON" in done.stderr
     assert json.loads(done.stdout)["error"]["type"] == "PermissionDeniedError"
+
+
+def test_its_programs_are_no_builtins(lab: Lab) -> None:
+    done = lab("attach", "xdp", "dut0", "builtin:trace_monitor", code=3)
+    assert "no program builtin:trace_monitor is shipped" in done.error
+    assert "trace_monitor," not in done.error.partition(";")[2]

@@ -5,10 +5,13 @@ import socket
 
 import pytest
 
-from netbpf.listen.monitor_model import Kind
+from netbpf._sys.bpf import fd_by_id, prog_test_run
+from netbpf.listen.monitor import Monitor
+from netbpf.listen.monitor_model import Count, Kind
 from tests.cli.lab import Lab, frame
 from tests.monitor.traffic import PACKETS, attach, counted, passing, quiet, send
 
+LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES: verdicts are done
 BOTH = pytest.mark.parametrize("mode", ["native", "skb"])
 
 
@@ -155,6 +158,28 @@ def test_a_driver_that_does_not_take_what_is_redirected_to_it(lab: Lab, wrong: b
     assert (happening.program.name, happening.program.certain) == ("wrong", False)
     assert "dut1 did not take them all" in happening.cause
     assert happening.advice == "ethtool -S dut1 counts what the driver dropped"
+
+
+def test_one_event_of_many_packets(lab: Lab, wrong: bytes) -> None:
+    """Redirected in batches, up to 16 packets are one event of the driver; each of them is counted."""
+    [other] = lab.wires(1)
+    attach(lab, wrong, "--redirect", "tx[0]=dut1")
+    [hook] = lab.hooks("dut0")
+    frames = frame(lab.wire.peer, mark=ord("x") << 24, size=200)
+    with (
+        passing(other.peer),
+        Monitor(all_netns=True) as watching,
+        fd_by_id("PROG", hook["program"]["id"]) as program,
+    ):
+        lab.run("ip", "link", "set", other.peer.ifname, "mtu", "80", at=other.peer)
+        prog_test_run(program.fileno(), frames, repeat=64, flags=LIVE_FRAMES, batch_size=64)
+        found = counted(watching, Kind.DEVMAP_XMIT, 64, lambda c: _goes_to(c, lab))
+    assert found.events < 64
+
+
+def _goes_to(one: Count, lab: Lab) -> bool:
+    target = one.happening.target
+    return target is not None and (target.netns, target.name) == (lab.namespace.inode, "dut1")
 
 
 def test_a_program_in_a_cpumap(lab: Lab, wrong: bytes) -> None:
