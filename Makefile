@@ -96,6 +96,13 @@ soak: setup ## Run every test RUNS times in a row (20), and name what did not pa
 unit: $(STAMP) bpf ## Run the tests that need no root
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
+# The programs' own tests, nothing else: what they do not reach is named, and too little of it fails.
+.PHONY: coverage
+coverage: setup ## Which lines of xdp/ and tc/ their own tests reach; pages in build/coverage (needs root)
+	$(BIN)/python -m pytest tests/programs -n $(JOBS) --dist worksteal --netbpf-coverage \
+		$(addprefix --netbpf-coverage-source=,xdp tc netbpf/include) --netbpf-coverage-min=95 \
+		--netbpf-coverage-html=build/coverage --netbpf-coverage-lcov=build/coverage.info $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure netbpf against its peers, side by side (needs root)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netbpf.api import companions as companions
     from netbpf.api import compile as compile  # noqa: A004 - the verb users know
     from netbpf.api import confirm as confirm
+    from netbpf.api import coverage as coverage
     from netbpf.api import detach as detach
     from netbpf.api import detach_auto as detach_auto
     from netbpf.api import diff as diff
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from netbpf.model import ProgramInfo as ProgramInfo
     from netbpf.net.netns import Namespace as Namespace
     from netbpf.packets.context import Context as Context
+    from netbpf.packets.coverage_model import Coverage as Coverage
     from netbpf.packets.run import RunResult as RunResult
 
 __version__ = "0.1.0"
@@ -82,6 +84,7 @@ _HOMES = {
         "companions",
         "compile",
         "confirm",
+        "coverage",
         "detach",
         "detach_auto",
         "diff",
@@ -122,16 +125,17 @@ _HOMES = {
     "netbpf.live.members": ("ChainCounts",),
     "netbpf.net.netns": ("Namespace",),
     "netbpf.packets.context": ("Context",),
+    "netbpf.packets.coverage_model": ("Coverage",),
     "netbpf.packets.run": ("RunResult",),
     "netbpf.live.model": ("Counter", "HookStats"),
 }
 __all__ = [
-    "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Hook", "HookStats", "Interface", "Member", "Mode",
-    "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction", "__version__",
-    "attach", "attach_auto", "capture", "chain", "companions", "compile", "confirm", "detach", "detach_auto", "diff",
-    "disassemble", "doctor", "elf_headers", "events", "features", "get", "has", "inspect", "monitor",
-    "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member",
-    "set_values", "stats", "status", "watch",
+    "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Coverage", "Hook", "HookStats", "Interface",
+    "Member", "Mode", "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction",
+    "__version__", "attach", "attach_auto", "capture", "chain", "companions", "compile", "confirm", "coverage",
+    "detach", "detach_auto", "diff", "disassemble", "doctor", "elf_headers", "events", "features", "get", "has",
+    "inspect", "monitor", "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member", "set_values",
+    "stats", "status", "watch",
 ]  # fmt: skip
 
 

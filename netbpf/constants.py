@@ -260,3 +260,4 @@ FD_MAPS = frozenset({
 })  # fmt: skip
 
 CHAIN_NAME = "netbpf_chain"  # of the programs that run several members
+COVER_MAP = "netbpf_cover"  # what probes count in: no map of the program's own

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from netns_fixtures import coverage
 from netns_fixtures.kinds import GROUPS, KINDS, AttachKind, chosen
 
 if TYPE_CHECKING:
     from netbpf.net.netns import Namespace
     from netns_fixtures.bench import BenchProgram
     from netns_fixtures.counters import Changes
+    from netns_fixtures.coverage import Run as CoverageRun
     from netns_fixtures.evidence import Evidence
     from netns_fixtures.residue import Snapshot
     from netns_fixtures.rig import Rig
@@ -39,6 +41,7 @@ _LEAKS: "pytest.StashKey[list[str]]" = pytest.StashKey()
 _OUTCOME: "pytest.StashKey[bool]" = pytest.StashKey()
 _EVIDENCE: "pytest.StashKey[Evidence]" = pytest.StashKey()
 _RIGS: "pytest.StashKey[list[Rig]]" = pytest.StashKey()
+_COVERAGE: "pytest.StashKey[CoverageRun]" = pytest.StashKey()
 
 
 # --- configuration -----------------------------------------------------------------------------
@@ -58,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where packets and verifier logs of failing tests are kept [default: pytest's temporary directory]",
     )
+    coverage.add_options(group)
     parser.addini(
         "netns_leak_check",
         "what looks for leaked programs, maps, links, descriptors, threads and namespaces: "
@@ -85,6 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
             f"netns_leak_check = {config.getini('netns_leak_check')}: {', '.join(_LEAK_CHECKS)} are possible"
         )
     _allowed(config)
+    if wanted := coverage.Wanted.of(config):
+        config.stash[_COVERAGE] = coverage.Run(wanted)
 
 
 def _allowed(config: pytest.Config) -> list[AttachKind] | None:
@@ -306,6 +312,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let go of programs kept from test to test, and compare with what is there after the last one."""
     if pool := sys.modules.get("netns_fixtures.pool"):
         pool.POOL.close()
+    _finish_coverage(session)
     before = session.config.stash.get(_BASELINE, None)
     if before is None:
         return
@@ -317,6 +324,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _finish_coverage(session: pytest.Session) -> None:
+    run = session.config.stash.get(_COVERAGE, None)
+    if run is None:
+        return
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # a worker of xdist
+        output[coverage.OUTPUT] = run.hand_over()
+        return
+    run.finish()
+    if run.too_little and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of xdist has ended: take what it reached."""
+    run = node.config.stash.get(_COVERAGE, None)
+    if run is None:
+        return
+    text = getattr(node, "workeroutput", {}).get(coverage.OUTPUT)
+    if text is None:
+        run.lost.append(coverage.lost_worker(node))
+    else:
+        run.take(text)
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
@@ -326,3 +359,8 @@ def pytest_terminal_summary(
         terminalreporter.section("left behind by the test run", red=True)
         for leak in leaks:
             terminalreporter.line(leak)
+    run = config.stash.get(_COVERAGE, None)
+    if run and (lines := run.lines()):
+        terminalreporter.section("coverage of BPF programs")
+        for line in lines:
+            terminalreporter.line(line)

@@ -24,6 +24,7 @@ packages=(
 	ethtool               # tests: offloads and features of interfaces
 	tcpdump               # tests: a second opinion on packets
 	tshark                # tests: what Wireshark makes of captures that netbpf writes
+	lcov                  # tests: what genhtml makes of coverage that netbpf writes
 	gcc                   # benchmarks: the bare kernel call, in C
 	libc6-dev
 )

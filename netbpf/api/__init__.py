@@ -29,7 +29,7 @@ from netbpf.api.inside import (
 )
 from netbpf.api.listening import events
 from netbpf.api.loading import load, unload
-from netbpf.api.packets import diff, read_cases, replay, run, run_cases
+from netbpf.api.packets import coverage, diff, read_cases, replay, run, run_cases
 from netbpf.api.sending import send
 from netbpf.api.values import get, set_values, stats, watch
 from netbpf.api.watching import monitor
@@ -43,6 +43,7 @@ __all__ = [
     "chain",
     "companions",
     "compile",
+    "coverage",
     "confirm",
     "detach",
     "detach_auto",

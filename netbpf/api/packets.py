@@ -13,11 +13,14 @@ from netbpf.errors import (
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from netbpf.compiler.result import Options
     from netbpf.manager.settings import MapSizes, Settings
     from netbpf.net.netns import Namespace
     from netbpf.packets.cases_model import CaseFile, CaseResult, CasesResult
     from netbpf.packets.context import Context
+    from netbpf.packets.coverage import Covering
     from netbpf.packets.diff_model import DiffResult
     from netbpf.packets.replay import Progress
     from netbpf.packets.replay_model import ReplayResult
@@ -162,6 +165,22 @@ def diff(
         kernel_btf=os.fspath(kernel_btf) if kernel_btf else None,
     )
     return run(request, progress)
+
+
+def coverage() -> AbstractContextManager[Covering]:
+    """Which lines and branches of programs are reached by what is run in this block, in this thread.
+
+    Every program that is loaded meanwhile gets probes: by ``run``, ``replay``, ``run_cases``, also by ``attach``.
+    ``result()`` of what the block is given is a ``Coverage``: with ``files``, ``share``, ``table()``, ``write_html()``,
+    ``write_lcov()``, ``merged()``, and ``notes`` about programs of which not everything could be counted.
+
+    >>> with netbpf.coverage() as covered:  # doctest: +SKIP
+    ...     netbpf.replay("filter.bpf.c", "in.pcap")
+    >>> print(covered.result().table())  # doctest: +SKIP
+    """
+    from netbpf.packets.coverage import covering
+
+    return covering()
 
 
 def read_cases(path: StrPath, *, object: str | None = None) -> CaseFile:  # noqa: A002 - the file's word

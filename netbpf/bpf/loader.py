@@ -201,7 +201,9 @@ class _Loader:
         return Loaded(self.spec, program, loaded, self.images[program.name], self.maps, siblings)
 
     def prepare(self, program: ProgramSpec) -> Prepared:
-        image = self._covered(program, self._code(program)[0])
+        image, loaded = self._covered(program, self._code(program)[0])
+        if loaded:
+            loaded.close()
         self._fill_slots()
         for one in self.programs.values():
             one.close()  # the prog arrays have them now
@@ -304,27 +306,35 @@ class _Loader:
 
     def _program(self, program: ProgramSpec) -> Program:
         image, resolutions = self._code(program)
-        image = self.images[program.name] = self._covered(program, image)
+        image, fd = self._covered(program, image)
+        self.images[program.name] = image
         try:
-            fd = self._load(program, self._request(image, program))
+            fd = fd or self._load(program, self._request(image, program))
         except VerifierError as error:
             missing = self._missing(program, image, resolutions, error.log)
             raise missing or self._taught(program, image, error) from None
         self.undo.callback(fd.close)
         return Program(fd)
 
-    def _covered(self, program: ProgramSpec, image: Image) -> Image:
-        """The code with probes, while somebody collects what is covered."""
+    def _covered(self, program: ProgramSpec, image: Image) -> tuple[Image, Fd | None]:
+        """The code with probes, while somebody collects what is covered, and the program if it is loaded already."""
         instrument = active()
+        if instrument is None:
+            return image, None
+        with ExitStack() as unwanted:
+            taken: list[tuple[Image, Fd]] = []
 
-        def submit(made: Image, statistics: bool) -> Answer:
-            size, level = (_STATISTICS_SIZE, _STATISTICS) if statistics else (0, 1)
-            fd, number, raw = self._attempt(self._request(made, program), size, level)
-            if fd:
-                fd.close()
-            return Answer(number, raw.decode(errors="replace"))
+            def submit(made: Image, statistics: bool) -> Answer:
+                size, level = (_STATISTICS_SIZE, _STATISTICS) if statistics else (0, 1)
+                fd, number, raw = self._attempt(self._request(made, program), size, level)
+                if fd:
+                    unwanted.callback(fd.close)
+                    taken.append((made, fd))
+                return Answer(number, raw.decode(errors="replace"))
 
-        return instrument.instrument(self.spec, program, image, submit) if instrument else image
+            found = instrument.instrument(self.spec, program, image, submit)
+            fd = next((fd.duplicate() for made, fd in taken if made is found), None)
+        return found, fd
 
     def _missing(
         self, program: ProgramSpec, image: Image, resolutions: "list[Resolution]", log: str

@@ -78,7 +78,13 @@ def _measure(code: str, one: Covered) -> Coverage:
         files = [_by_instruction(code, one, flow, ran, edges)]
         words = f"{escape(one.program.name)} has no source lines in its object (compiled without -g): by instruction"
         note = f"{note}; {words}" if note else words
-    program = CoveredProgram(one.program.name, str(one.spec.elf.origin), one.level.value, note)
+    program = CoveredProgram(
+        one.program.name,
+        str(one.spec.elf.origin),
+        one.level.value,
+        note,
+        tuple(each.path for each in files),
+    )
     return Coverage(tuple(files), (program,))
 
 

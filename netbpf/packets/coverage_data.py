@@ -26,7 +26,13 @@ def to_json(coverage: Coverage) -> dict[str, Any]:
         "reached": coverage.reached,
         "files": [_file(one) for one in coverage.files],
         "programs": [
-            {"name": one.name, "object": one.object, "level": one.level, "note": one.note}
+            {
+                "name": one.name,
+                "object": one.object,
+                "level": one.level,
+                "note": one.note,
+                "files": list(one.files),
+            }
             for one in coverage.programs
         ],
     }

@@ -1,8 +1,10 @@
 """What was reached of programs: by source file, line and branch, whoever ran them and how often."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
 
 # How often; None where nobody looked.
 Count = int | None
@@ -95,12 +97,16 @@ class FileCoverage:
 
 @dataclass(frozen=True, slots=True)
 class CoveredProgram:
-    """A program that was run with probes. ``level`` is what was counted of it, ``note`` why that is not all."""
+    """A program that was run with probes, and its source files.
+
+    ``level`` is what was counted of it, ``note`` why that is not all.
+    """
 
     name: str
     object: str
     level: str
     note: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,24 @@ class Coverage:
         """What is not as it was asked for, in sentences."""
         return tuple(dict.fromkeys(one.note for one in self.programs if one.note))
 
+    def table(self, *, verbose: bool = False) -> str:
+        """What ``--coverage`` shows; with ``verbose`` also the branches that went only one way."""
+        from netbpf.packets.coverage_table import coverage_lines
+
+        return "\n".join(coverage_lines(self, verbose=verbose))
+
+    def write_html(self, directory: "str | os.PathLike[str]") -> None:
+        """Write the sources with counts as pages into a directory. Raises NetbpfError."""
+        from netbpf.packets.coverage_html import write_html
+
+        write_html(directory, self)
+
+    def write_lcov(self, path: "str | os.PathLike[str]") -> None:
+        """Write a tracefile of lcov. Raises NetbpfError."""
+        from netbpf.packets.coverage_lcov import write_lcov
+
+        write_lcov(path, self)
+
     def merged(self, others: "Iterable[Coverage]") -> "Coverage":
         """This and others: counts are added, and what was reached anywhere is reached."""
         files = {one.path: one for one in self.files}
@@ -149,17 +173,15 @@ class Coverage:
     def within(self, prefixes: Iterable[str]) -> "Coverage":
         """Only the files below these directories, or with these names; as the compiler called them, "./" or not."""
         wanted = tuple(one.removeprefix("./").rstrip("/") for one in prefixes)
+
+        def kept(path: str) -> bool:
+            plain = path.removeprefix("./")
+            return any(plain == one or plain.startswith(one + "/") for one in wanted)
+
         return Coverage(
-            tuple(
-                one for one in self.files
-                if any(_plain(one.path) == w or _plain(one.path).startswith(w + "/") for w in wanted)
-            ),
-            self.programs,
-        )  # fmt: skip
-
-
-def _plain(path: str) -> str:
-    return path.removeprefix("./")
+            tuple(one for one in self.files if kept(one.path)),
+            tuple(one for one in self.programs if any(kept(path) for path in one.files)),
+        )
 
 
 def _both(one: FileCoverage, other: FileCoverage) -> FileCoverage:

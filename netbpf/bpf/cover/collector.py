@@ -29,11 +29,10 @@ from netbpf.bpf.cover.plan import (
 from netbpf.bpf.cover.rewrite import Laid, lay, moved_image
 from netbpf.bpf.linker import Image
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
-from netbpf.constants import MapFlag, MapType
+from netbpf.constants import COVER_MAP, MapFlag, MapType
 from netbpf.errors import KernelError
 from netbpf.text import escape
 
-MAP_NAME: Final = "netbpf_cover"
 _DEPTH: Final = re.compile(r"^stack depth ([0-9+]+)", re.MULTILINE)
 _STEPS: Final = (Level.TRACE, Level.COUNTS, Level.HITS, Level.FUNCTIONS)
 _WORDS: Final = {
@@ -52,7 +51,7 @@ class Numbers:
         """Make one of ``size`` bytes. Raises KernelError."""
         self.size = size
         self.fd: Fd = sys_bpf.map_create(
-            MapType.ARRAY, 4, size, 1, flags=MapFlag.MMAPABLE, name=MAP_NAME
+            MapType.ARRAY, 4, size, 1, flags=MapFlag.MMAPABLE, name=COVER_MAP
         )
         try:
             self._mapped = mmap.mmap(self.fd.fileno(), size + -size % mmap.PAGESIZE)
@@ -186,14 +185,14 @@ class Collector:
             if not submit(made, False).errno:
                 return made
         taken = False
-        for variant, answer in self._steps(one, image, submit):
+        for variant, made, answer in self._steps(one, image, submit):
             if variant is not None:
                 one.variants.append(variant)
                 one.level = variant.level
                 if not variant.complete and not one.note:
                     name = escape(one.program.name)
                     one.note = f"{name} has too few registers and too little stack to spare"
-                return moved_image(image, variant.laid, variant.numbers.fd.fileno())
+                return made
             if not taken and submit(image, False).errno:
                 return None
             taken = True
@@ -203,8 +202,8 @@ class Collector:
 
     def _steps(
         self, one: Covered, image: Image, submit: Submit
-    ) -> Iterator[tuple[Variant | None, Answer]]:
-        """Ever fewer probes, with what the verifier says of them."""
+    ) -> Iterator[tuple[Variant | None, Image, Answer]]:
+        """Ever fewer probes, the code with them, and what the verifier says of it."""
         assert one.flow is not None
         tried = {variant.level for variant in one.variants}
         for level in _STEPS[_STEPS.index(self.level) :]:
@@ -229,21 +228,22 @@ class Collector:
         submit: Submit,
         *,
         complete: bool,
-    ) -> tuple[Variant | None, Answer]:
+    ) -> tuple[Variant | None, Image, Answer]:
         assert one.flow is not None
         laid = lay(image.insns, one.flow, probes)
         try:
             numbers = self._numbers(level, len(probes))
         except KernelError as error:
-            return None, Answer(error.errno or errno.ENOMEM, "")
-        answer = submit(moved_image(image, laid, numbers.fd.fileno()), False)
+            return None, image, Answer(error.errno or errno.ENOMEM, "")
+        made = moved_image(image, laid, numbers.fd.fileno())
+        answer = submit(made, False)
         if answer.errno:
             if numbers is not self._trace:
                 numbers.close()
-            return None, answer
+            return None, image, answer
         if level is Level.TRACE:
             self._slots += [(one, probe.edge) for probe in probes]
-        return Variant(level, tuple(probes), laid, numbers, complete), answer
+        return Variant(level, tuple(probes), laid, numbers, complete), made, answer
 
     def _numbers(self, level: Level, probes: int) -> Numbers:
         size = size_of(level, probes)
