@@ -1,9 +1,10 @@
 """The values of ``stats``: what one hook's program counted and holds at one moment."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from netbpf.bpf.btf.values import Value
 from netbpf.model import Attachment, Member
+from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Works on any program, whoever attached it: the program names its maps, and they 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Self
 
 from netbpf._sys.bpf import RunStats
@@ -18,7 +17,7 @@ from netbpf.bpf.btf.types import Btf, BtfType, Kind
 from netbpf.bpf.btf.values import Buffer, Value
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program, btf_by_id
-from netbpf.constants import ARRAY_MAPS, Hook, MapType
+from netbpf.constants import ARRAY_MAPS, COVER_MAP, Hook, MapType
 from netbpf.errors import KernelError, NetbpfError, ObjectError
 from netbpf.live.members import MemberCounts
 from netbpf.live.model import (
@@ -32,6 +31,7 @@ from netbpf.live.model import (
 )
 from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 from netbpf.model import Attachment, Member
+from netbpf.values import dataclass
 
 Decode = Callable[[Buffer], Value]
 

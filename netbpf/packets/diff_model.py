@@ -1,11 +1,12 @@
 """The values of a comparison of two programs."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook
 from netbpf.manager.settings import Settings
 from netbpf.packets.replay_model import Sample
+from netbpf.values import dataclass
 
 FieldValue = int | str
 

@@ -7,7 +7,6 @@ CPU and not on the stack: members need all of that, and the code between may be 
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netbpf.bpf import insn as bpf
@@ -54,6 +53,7 @@ from netbpf.bpf.tap.place import (
 )  # fmt: skip
 from netbpf.bpf.tap.translate import translate
 from netbpf.constants import Hook
+from netbpf.values import dataclass
 
 if TYPE_CHECKING:
     from netbpf.bpf.chain.verdicts import Layout
