@@ -59,7 +59,7 @@ def has(features: Features, name: str, program_type: str | None = None) -> list[
 
 def _plain(name: str) -> tuple[str, str | None]:
     """A name as netbpf has it, and what it is if it says so: ``BPF_MAP_TYPE_RINGBUF``, ``have_xdp_prog_type``."""
-    plain = name.lower() if name.isupper() or name.startswith("have_") else name
+    plain = name.lower() if name.startswith(("BPF_", "have_")) else name
     for prefix, kind in _PREFIXES.items():
         if plain.startswith(prefix):
             return plain.removeprefix(prefix), kind

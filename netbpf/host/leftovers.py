@@ -1,6 +1,7 @@
 """netbpf's own state: what interrupted operations left, and what waits."""
 
 import os
+import shlex
 import stat
 
 from netbpf import layout
@@ -117,20 +118,22 @@ def changes() -> list[Finding]:
     for change in known.pending:
         places = ", ".join(f"{step.interface.name} {step.hook.value}" for step in change.steps)
         text = f"{change.what} on {escape(places)} goes back in {ago(change.left)} unless it is confirmed"
+        keep = _confirm(change)
         if change.watched():
             found.append(
                 warning(
                     "unconfirmed",
                     text,
-                    "netbpf confirm --undo goes back at once",
-                    "netbpf confirm --all",
+                    f"{shlex.join((*keep, '--undo'))} goes back at once",
+                    shlex.join(keep),
                 )
             )
         else:
             found.append(
                 problem(
                     "unconfirmed", f"{change.what} on {escape(places)} waits, and the process to undo it is gone",
-                    "it goes back with the next change of netbpf's, or with", REPAIR,
+                    f"it goes back at netbpf's next change after its time, or now; {shlex.join(keep)} keeps it",
+                    shlex.join((*keep, "--undo")),
                 )
             )  # fmt: skip
     for word in known.went_back:
@@ -139,6 +142,14 @@ def changes() -> list[Finding]:
             text = f"{word.what} on {place} could not go back: {escape(word.why)}"
             found.append(problem("unconfirmed", text, escape(word.result)))
     return found or [ok("unconfirmed", "no change waits")]
+
+
+def _confirm(change: stored.Pending) -> tuple[str, ...]:
+    """The command that keeps a change."""
+    # Each interface of an operation stands for all of it.
+    names = [step.interface.name for step in change.steps][:1]
+    elsewhere = ("--netns", change.netns_name) if change.netns_name else ()
+    return ("netbpf", "confirm", *names, *elsewhere)
 
 
 def clear(netns: str | Namespace | None = None) -> tuple[str, ...]:
