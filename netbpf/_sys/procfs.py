@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Self
 
 _ROOM = 4096  # bytes of fdinfo that are read: BPF's needs some 200
@@ -20,8 +19,11 @@ class Descriptors:
         """Numbers of descriptors, and what they lead to (proc(5)); those that are closed meanwhile are left out."""
         links, readlink = self._links, os.readlink
         for fd in os.listdir(links):
-            with suppress(OSError):
-                yield fd, readlink(fd, dir_fd=links)
+            try:
+                target = readlink(fd, dir_fd=links)
+            except OSError:
+                continue
+            yield fd, target
 
     def number(self, fd: int | str, word: str) -> int:
         """The number behind ``word:`` in a descriptor's fdinfo. OSError where it is closed, ValueError for none."""

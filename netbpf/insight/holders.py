@@ -76,8 +76,10 @@ class HolderTable:
         with suppress(OSError), Descriptors(pid) as descriptors:
             for fd, target in descriptors.targets():
                 if kind := targets.get(target):
-                    with suppress(OSError, ValueError):
+                    try:
                         keys.add((kind, descriptors.number(fd, _ID[kind])))
+                    except (OSError, ValueError):
+                        continue
         return keys
 
 

@@ -79,13 +79,15 @@ def _opened(
         return
     some = False
     for number in ids():
-        with suppress(NotAttachedError):
+        try:
             one = by_id(number)
-            if fits(one):
-                some = True
-                yield one
-            else:
-                one.close()  # type: ignore[attr-defined]
+        except NotAttachedError:
+            continue
+        if fits(one):
+            some = True
+            yield one
+        else:
+            one.close()  # type: ignore[attr-defined]
     if not some and not wanted.everything:
         raise NotAttachedError(f"there is no {kind} {wanted}", hint=f"list them: {_LIST[kind]}")
 

@@ -1,8 +1,11 @@
 """The kernel's numbers as bpftool writes them."""
 
+from functools import cache
+
 from netbpf.constants import MapFlag, MapType, ProgType
 
 
+@cache
 def type_name(kind: int) -> str:
     """A program type as bpftool writes it, "unspec" where nothing says what a program is."""
     try:
@@ -11,6 +14,7 @@ def type_name(kind: int) -> str:
         return str(kind)
 
 
+@cache
 def map_type_name(kind: int) -> str:
     """A map type as bpftool writes it; its number where netbpf does not know it."""
     try:
