@@ -66,7 +66,7 @@ def words(facts: Facts) -> Words:
             )
         case Kind.CPUMAP_KTHREAD:
             return Words(
-                "CPU's thread of the cpumap had no memory for the packets (skbs)",
+                f"the cpumap's thread on CPU {facts.code} had no memory for the packets (skbs)",
                 "see free memory, and vm.min_free_kbytes",
             )
         case Kind.CPUMAP_PROGRAM:

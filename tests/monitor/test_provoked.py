@@ -9,7 +9,7 @@ from netbpf._sys.bpf import fd_by_id, prog_test_run
 from netbpf.listen.monitor import Monitor
 from netbpf.listen.monitor_model import Count, Kind
 from tests.cli.lab import Lab, frame
-from tests.monitor.traffic import PACKETS, attach, counted, passing, quiet, send
+from tests.monitor.traffic import PACKETS, attach, counted, passing, quiet, send, until
 
 LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES: verdicts are done
 BOTH = pytest.mark.parametrize("mode", ["native", "skb"])
@@ -191,6 +191,24 @@ def test_a_program_in_a_cpumap(lab: Lab, wrong: bytes) -> None:
     assert happening.program is not None
     assert (happening.program.name, happening.program.certain) == ("wrong", False)
     assert "dropped them" in happening.cause
+
+
+def test_a_queue_of_a_cpumap_that_is_full(lab: Lab, wrong: bytes) -> None:
+    """What does not fit is counted, and what does reaches the program there: together they are all."""
+    number = 640
+    attach(lab, wrong, "--redirect", "cpus[0]=2:refuse")
+    [hook] = lab.hooks("dut0")
+    packet = frame(lab.wire.peer, mark=ord("c") << 24)
+    with quiet(lab) as watching, fd_by_id("PROG", hook["program"]["id"]) as program:
+        prog_test_run(program.fileno(), packet, repeat=number, flags=LIVE_FRAMES, batch_size=64)
+        done = until(watching, lambda r: sum(one.packets for one in r.counts) >= number)
+    found = {one.happening.kind: one for one in done.counts}
+    assert set(found) <= {Kind.CPUMAP_ENQUEUE, Kind.CPUMAP_PROGRAM}
+    assert sum(one.packets for one in found.values()) == number
+    full = found[Kind.CPUMAP_ENQUEUE].happening
+    assert (full.cpu, full.map_name) == (0, "cpus")
+    assert "queue of CPU 0 in the cpumap was full" in full.cause
+    assert "larger qsize" in full.advice
 
 
 # --- drops by reason ------------------------------------------------------------------------------------------

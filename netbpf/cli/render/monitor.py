@@ -4,6 +4,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,8 @@ class _Printer(Protocol):
 
     def end(self, reading: Reading, seconds: float) -> None: ...
 
+    def close(self) -> None: ...
+
 
 def watch(
     monitor: "Monitor", interval: float, count: int | None, duration: float | None, *, as_json: bool
@@ -43,6 +46,24 @@ def watch(
         printer = _Lines(monitor.namespace.inode)
     started = time.monotonic()
     try:
+        _watch(monitor, printer, interval, count, duration)
+    except SystemExit:  # SIGTERM
+        printer.end(monitor.read(), time.monotonic() - started)
+        raise
+    else:
+        printer.end(monitor.read(), time.monotonic() - started)
+    finally:
+        printer.close()
+
+
+def _watch(
+    monitor: "Monitor",
+    printer: _Printer,
+    interval: float,
+    count: int | None,
+    duration: float | None,
+) -> None:
+    with suppress(KeyboardInterrupt):
         printer.start(monitor)
         sys.stdout.flush()  # whoever reads it may begin
         for _ in _ticks(interval, duration):
@@ -51,12 +72,6 @@ def watch(
             sys.stdout.flush()
             if count is not None and sum(one.events for one in reading.counts) >= count:
                 break
-    except KeyboardInterrupt:
-        pass
-    except SystemExit:  # SIGTERM
-        printer.end(monitor.read(), time.monotonic() - started)
-        raise
-    printer.end(monitor.read(), time.monotonic() - started)
 
 
 def _ticks(interval: float, duration: float | None) -> Iterator[None]:
@@ -113,6 +128,9 @@ class _Lines:
         self.show(reading)
         say(_summary(reading, seconds, self._netns))
 
+    def close(self) -> None:
+        pass  # it wrote lines, and has nothing to put back
+
 
 # --- a terminal -----------------------------------------------------------------------------------------------
 
@@ -153,11 +171,15 @@ class _Screen:
             self._live.update(Group(*texts), refresh=True)
 
     def end(self, reading: Reading, seconds: float) -> None:
-        if self._live:
-            self._live.stop()
+        self.close()
         say(_summary(reading, seconds, self._netns))
         for one in _ordered(reading):
             say([Line(what(one.happening, self._netns), "bold"), *_meaning(one.happening)])
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()  # the cursor is there again
+            self._live = None
 
 
 # --- parts ----------------------------------------------------------------------------------------------------
@@ -226,6 +248,7 @@ def _lost(lost: Lost) -> list[Line]:
 
 def _summary(reading: Reading, seconds: float, netns: int) -> list[Line]:
     if not reading.counts:
-        return [Line(f"nothing went wrong in {seconds:.1f} s"), *_lost(reading.lost)]
+        nothing = "nothing was counted" if reading.lost.total else "nothing went wrong"
+        return [Line(f"{nothing} in {seconds:.1f} s"), *_lost(reading.lost)]
     # No sum: a packet with an exception is dropped too, and may be in two lines.
     return [Line(f"in {seconds:.1f} s:", "bold"), *_table(reading, netns), *_lost(reading.lost)]

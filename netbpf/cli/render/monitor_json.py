@@ -56,6 +56,9 @@ class JsonLines:
         }
         print_json("monitor", record)
 
+    def close(self) -> None:
+        """Nothing to put back."""
+
 
 def _totals(one: Count) -> dict[str, Any]:
     return {"events": one.events, "packets": one.packets}
