@@ -28,10 +28,14 @@ OPTIONS = {
     "prog": "list show dump",
     "map": "list show dump lookup update delete pin",
     "link": "list",
+    "events": "IFACE MAP --count --type --hex --take --scale --every --netns --json",
+    "trace": "IFACE --count --program --netns --json",
     "btf": "list dump",
     "load": "OBJECT --program --pin --type --set --map-size --tail-call --share --map --pin-maps -I -D --frontend --clang "
     "--btf --log --lock-timeout --netns --json",
     "unload": "--all --ignore-missing --lock-timeout --netns --json",
+    "doctor": "IFACE --repair --netns --json",
+    "features": "--programs --maps --helpers --kfuncs --attach --misc --has --json",
     "confirm": "IFACE xdp tc --ingress --egress --all --undo --netns --json --lock-timeout",
     "detach": "xdp tc MEMBER --confirm --try --ingress --egress --all --force --ignore-missing --id --netns "
     "--json --lock-timeout",

@@ -154,6 +154,12 @@ _FORMS = [
     (r"goes back in \w+ unless", "goes back in SPAN unless"),
     (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),
     (r"  \d+s  ", "  AGE  "),
+    # What doctor says of the machine and its tools, and how much features found.
+    (
+        r"^  ok +(kernel|BTF|clang|libbpf headers|BCC|BCC kernel headers|bpftool|capabilities|unprivileged BPF) .*",
+        r"ok \1",
+    ),
+    (r"^(program types|map types|helpers of \w+) \(\d+\)$", r"\1 (N)"),
     # Another process on the machine may have the kernel count runs just now.
     (r", [\d,]+ runs, \d+ ns each", ""),
     (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),

@@ -67,6 +67,13 @@ netbpf map pin held_each /sys/fs/bpf/held_each --json; rm /sys/fs/bpf/held_each
 netbpf prog dump name held_prog --opcodes --json
 netbpf prog dump name held_prog --jited --json
 kill $!; wait $!; ip link del eth8
+netbpf btf list 1 --json
+netbpf btf dump kinds.bpf.c --json
+netbpf load held.bpf.c --json
+ip link add wire7 type veth peer name eth7; netbpf attach xdp eth7 pinned:/sys/fs/bpf/netbpf/loaded/held >/dev/null
+python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
+netbpf unload --json
+kill $!; wait $!; ip link del eth7
 netbpf inspect wishes.bpf.c --json
 netbpf inspect wishes.bpf.c --source --json
 netbpf inspect wishes.bpf.c --headers --json
@@ -77,6 +84,9 @@ ip link del eth1
 netbpf detach xdp eth1 --json
 netbpf detach xdp eth0 --json
 netbpf nonsense --json
+netbpf doctor --json; true
+netbpf features --json
+netbpf features --has ringbuf --has bpf_none --json; true
 netbpf attach xdp eth0 rejected.bpf.c --json
 """
 SOURCE = """
@@ -165,6 +175,12 @@ SEC("xdp") int wishes(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
+KINDS = SOURCE + """
+struct later;
+struct kinds { int bits:3; struct later *next; enum { KIND = 1 } kind; int list[4]; int (*call)(int number); };
+struct kinds kinds __attribute__((btf_decl_tag("of every kind")));
+"""
+
 CASES = """
 object = "edit.bpf.c"
 [[case]]
@@ -211,6 +227,7 @@ def outputs() -> Outputs:
         "edit.bpf.c": EDIT,
         "cases.toml": CASES,
         "wishes.bpf.c": WISHES,
+        "kinds.bpf.c": KINDS,
         "held.bpf.c": WISHES.split("static")[0]
         .partition("struct task")[0]
         .replace("seen", "held_map")
