@@ -191,6 +191,8 @@ class Stream:
                 if not passed and not self._skipped.reasons:
                     raise CaptureError(f"{capture.source.origin} holds no packets")
                 return
+            if sum(self._skipped.reasons.values()) >= left:
+                return  # none of them can be sent, however often
             passed += 1
             offset = last + last // max(left - 1, 1)
 

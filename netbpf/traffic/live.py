@@ -118,6 +118,13 @@ class LiveSender:
             return
         self.exact = True
 
+    @property
+    def remark(self) -> str:
+        """What has to be said about the counts."""
+        if self.exact:
+            return ""
+        return "what the driver drops is not counted: that takes CAP_PERFMON and tracepoints of XDP"
+
     def run(self, pace: Pace, stop: threading.Event) -> None:
         """Send. Raises NetbpfError where the driver takes nothing, KernelError."""
         self._outlet.namespace.run(self._run, pace, stop)

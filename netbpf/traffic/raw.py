@@ -34,6 +34,8 @@ class Frames(Protocol):
 class RawSender:
     """Sends until everything is sent, or ``stop`` is set. The counts may be read from other threads meanwhile."""
 
+    remark = ""
+
     def __init__(
         self, outlet: Outlet, frames: Frames, total: int, skipped: Skipped, *, bypass: bool
     ) -> None:

@@ -13,7 +13,7 @@ from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf.bpf.map import possible_cpus
 from netbpf.constants import AttachType, MapType, ProgType
-from netbpf.errors import KernelError, NotSupportedError
+from netbpf.errors import KernelError, NetbpfError, NotSupportedError
 from netbpf.net.netns import Namespace
 from netbpf.traffic import receive_code as code
 from netbpf.traffic.model import Arrivals
@@ -89,6 +89,14 @@ class Receiver:
             lost=lost,
             loss_percent=100 * lost / sent if sent else 0.0,
         )
+
+    def trouble(self) -> list[str]:
+        """What is wrong with the interface now, by which counting may have ended early."""
+        try:
+            self._outlet.look(0)
+        except NetbpfError as error:
+            return [f"{error.message} by now, so not all that arrived may be counted"]
+        return []
 
     def close(self) -> None:
         """Stop counting."""

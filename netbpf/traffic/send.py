@@ -24,7 +24,7 @@ from netbpf.traffic.stamp import Session, stamped
 
 # Called now and then with the packets sent, all of them (0: unknown) and the seconds since the beginning.
 Progress: TypeAlias = Callable[[int, int, float], None]
-_MOST_VARIANTS: Final = 10_000  # packets of one expression: scapy makes them slowly
+_MOST_VARIANTS = 4096  # packets of one expression: scapy makes them slowly
 _LOOK: Final = 0.1  # seconds between looks at the interface and calls of progress
 _BUSY: Final = 10_000.0  # packets per second, from which on a default route is worth a word
 
@@ -36,6 +36,10 @@ class Sender(Protocol):
     bytes: int
     dropped: int
     waits: int
+
+    @property
+    def remark(self) -> str:
+        """What has to be said about the counts, "" for nothing."""
 
     def run(self, pace: Pace, stop: threading.Event) -> None:
         """Send until done or stopped."""
@@ -75,7 +79,7 @@ def frames_of(packets: Sequence[str | bytes]) -> tuple[bytes, ...]:
 def _check(request: SendRequest) -> None:
     if bool(request.frames) == (request.capture is not None):
         raise UsageError("say what to send: packets, or one capture")
-    if request.capture == "-" and (request.loops != 1 or _more_than_once(request)):
+    if request.capture == "-" and (request.loops != 1 or request.count == 0):
         raise UsageError(
             "standard input can be sent only once", hint="put it into a file, or leave the count to it"
         )  # fmt: skip
@@ -85,10 +89,6 @@ def _check(request: SendRequest) -> None:
         raise UsageError(f"a speed of {request.speed:g} cannot be")
     if request.bypass and request.xdp:
         raise UsageError("XDP frames pass no queueing discipline that could be bypassed")
-
-
-def _more_than_once(request: SendRequest) -> bool:
-    return request.count == 0
 
 
 class _Sending:
@@ -125,6 +125,10 @@ class _Sending:
         start = time.monotonic()
         seconds, behind = self._drive(sender, rate, progress, stop, start)
         arrivals = receiver.arrivals(sender.sent, self.request.wait, stop) if receiver else None
+        if receiver:
+            self.warnings += receiver.trouble()
+        if sender.remark:
+            self.warnings.append(sender.remark)
         after = self.outlet.counted()
         return SendResult(
             interface=self.outlet.interface.name,
@@ -157,7 +161,8 @@ class _Sending:
         if request.capture is not None and not (request.xdp or self.numbered):
             # How many packets a capture holds is known when it is read.
             self.total = request.count or ENDLESS
-            loops = 0 if request.count is not None else request.loops
+            again = request.count is not None and request.capture != "-"
+            loops = 0 if again else request.loops
             frames: Ring | Stream = Stream(
                 request.capture, loops, self.skipped, timed=self._rate() is None
             )
