@@ -167,7 +167,8 @@ class HookReader:
                 numbers = self.program.info.map_ids
                 if attachment.taps:  # whose maps are nobody's
                     numbers = tuple(number for one in attachment.members for _, number in one.maps)
-                maps = [opener.open(number) for number in numbers]
+                opened = [opener.open(number) for number in numbers]
+                maps = [one for one in opened if one.info.name != COVER_MAP]
                 alias = attachment.members[0].name if attachment.members else ""
                 self.parts = [Part(attachment.called, maps, alias=alias)]
             self._stack = undo.pop_all()

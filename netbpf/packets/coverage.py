@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from posixpath import normpath
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover import counts
@@ -101,9 +102,10 @@ def _by_line(
     text: dict[str, dict[int, str]] = {}
     for span, number in runs(flow, found, ran):
         source = span.source
-        key = source.file, source.line, span.function
+        file = normpath(source.file)
+        key = file, source.line, span.function
         within[key] = _most(within[key], number) if key in within else number
-        text.setdefault(source.file, {})[source.line] = source.text
+        text.setdefault(file, {})[source.line] = source.text
     lines: dict[str, dict[int, Count]] = {}
     for (file, number, _), count in within.items():
         known = lines.setdefault(file, {})
@@ -117,7 +119,7 @@ def _by_line(
             seen.add(span.function)
             entered = edges[span.function]  # entries are the first edges, in the order of functions
             made = Function(names[span.function], span.source.line, entered)
-            functions.setdefault(span.source.file, []).append(made)
+            functions.setdefault(normpath(span.source.file), []).append(made)
     return [
         FileCoverage(
             file,
@@ -156,7 +158,7 @@ def _branches(
         while jump and jump.at < span.end:
             if jump.at >= span.start and not _may_goto(one, jump.at):
                 source = span.source
-                made.setdefault(source.file, []).append(
+                made.setdefault(normpath(source.file), []).append(
                     Branch(
                         BranchKey(code, jump.at), one.program.name, names[span.function], source.line, source.column,
                         jump.taken, jump.not_taken,

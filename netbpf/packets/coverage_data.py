@@ -63,7 +63,11 @@ def from_json(found: dict[str, Any]) -> Coverage:
         tuple(_read_file(one) for one in found["files"]),
         tuple(
             CoveredProgram(
-                str(one["name"]), str(one["object"]), str(one["level"]), str(one["note"])
+                str(one["name"]),
+                str(one["object"]),
+                str(one["level"]),
+                str(one["note"]),
+                tuple(map(str, one["files"])),
             )
             for one in found["programs"]
         ),

@@ -1,10 +1,10 @@
 """What was reached of programs: by source file, line and branch, whoever ran them and how often."""
 
 import os
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
 
 # How often; None where nobody looked.
 Count = int | None
@@ -171,12 +171,12 @@ class Coverage:
         return Coverage(tuple(files[path] for path in sorted(files)), tuple(programs))
 
     def within(self, prefixes: Iterable[str]) -> "Coverage":
-        """Only the files below these directories, or with these names; as the compiler called them, "./" or not."""
-        wanted = tuple(one.removeprefix("./").rstrip("/") for one in prefixes)
+        """Only the files below these directories, or with these names; relative ones are seen from here."""
+        wanted = tuple(posixpath.abspath(one) for one in prefixes)
 
         def kept(path: str) -> bool:
-            plain = path.removeprefix("./")
-            return any(plain == one or plain.startswith(one + "/") for one in wanted)
+            whole = posixpath.abspath(path)
+            return any(whole == one or whole.startswith(one + "/") for one in wanted)
 
         return Coverage(
             tuple(one for one in self.files if kept(one.path)),

@@ -16,8 +16,11 @@ def found_at(one: FileCoverage) -> Path | None:
     """
     if one.unit != "line":
         return None
-    plain = one.path.removeprefix("./")
-    for path in (Path(one.path), _PACKAGE / "_sources" / plain, _PACKAGE.parent / plain):
+    for path in (
+        Path(one.path),
+        _PACKAGE / "_sources" / one.path,
+        _PACKAGE.parent / one.path,
+    ):
         lines = _read(path)
         if lines is not None and _same(lines, one.text):
             return path

@@ -53,7 +53,7 @@ def _shown(one: FileCoverage) -> str:
     if one.unit != "line":
         return f"{one.path} (instructions)"
     if not one.path.startswith("/"):
-        return one.path.removeprefix("./")
+        return one.path
     near = os.path.relpath(one.path)
     return one.path if near.startswith(_PARENT) else near
 

@@ -168,7 +168,7 @@ def _specification(source: Source, compiler: Options) -> tuple[ObjectSpec, str, 
     if isinstance(source, bytes):
         return ObjectSpec(source), "object", ()
     found = find_source(os.fspath(source), compiler)
-    return ObjectSpec.open(found.path), found.shown, found.notes
+    return ObjectSpec.open(found.path, found.name), found.shown, found.notes
 
 
 def at_interface(context: Context | None, name: str, namespace: Namespace) -> Context:
