@@ -20,10 +20,11 @@ from netbpf import api
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.insn import Insn
 from netbpf.bpf.loader import load
+from netbpf.bpf.map import possible_cpus
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import ProgType
 
-ENTRIES, PROGRAMS = 1_000_000, 500
+ENTRIES, FLOWS, PROGRAMS = 1_000_000, 100_000, 500
 LARGE = (20, 170)  # programs, steps of each: some 55,000 instructions
 ROUNDS = 5  # at most: a dump takes seconds
 FASTER, LISTING, INSPECT = (
@@ -47,10 +48,21 @@ struct {
 	__type(value, __u64);
 } seen SEC(".maps");
 __u64 total;
+enum state { STATE_NEW, STATE_OPEN, STATE_CLOSED };
+struct flow { __be32 src_addr; __be32 dst_addr; __be16 ports[2]; struct { __u8 proto; __u8 dscp; __u16 zone; } how; };
+struct seen { __u64 packets; __u64 bytes; enum state state; __u8 mac[6]; };
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, %d);
+	__type(key, struct flow);
+	__type(value, struct seen);
+} flows SEC(".maps");
 char _license[] SEC("license") = "GPL";
 SEC("xdp") int first(struct xdp_md *ctx)
 {
 	__u32 key = 1;
+	struct flow flow = {};
+	bpf_map_lookup_elem(&flows, &flow);
 	return bpf_map_lookup_elem(&seen, &key) ? XDP_PASS : XDP_DROP;
 }
 """
@@ -58,7 +70,7 @@ SEC("xdp") int first(struct xdp_md *ctx)
 
 def large_source(programs: int, steps: int) -> str:
     """C of many programs, each with a subprogram and a CO-RE relocation."""
-    parts = [_HEAD % 1024]
+    parts = [_HEAD % (1024, 16)]
     for number in range(programs):
         body = "".join(
             f"k = {step}; v = bpf_map_lookup_elem(&seen, &k); if (v) {{ *v += a; total += {step}; }}\n"
@@ -77,7 +89,7 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
     """The lines as text and for JSON; ``add`` notes an aim and says how it is shown. Needs root."""
     with tempfile.TemporaryDirectory(prefix="netbpf-inspect-") as name, ExitStack() as stack:
         directory = Path(name)
-        number = str(_large_map(directory, stack))
+        number, flows = map(str, _large_maps(directory, stack))
         source, target = directory / "large.bpf.c", directory / "large.o"
         source.write_text(large_source(*LARGE))
         api.compile(source, output=target)
@@ -87,10 +99,15 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
             [_NETBPF, "map", "dump", number, "--json"],
             ["bpftool", "-j", "map", "dump", "id", number],
         )
+        structs = _times(
+            few,
+            [_NETBPF, "map", "dump", flows, "--json"],
+            ["bpftool", "-j", "map", "dump", "id", flows],
+        )
         look = _times(few, [_NETBPF, "inspect", str(target)])
         _many_programs(stack)
         listed = _times(few, [_NETBPF, "prog", "list", "--json"], ["bpftool", "-j", "prog", "list"], _BARE)  # fmt: skip
-    faster = ratio(dump[1], dump[0])
+    faster, also = ratio(dump[1], dump[0]), ratio(structs[1], structs[0])
     limits = [LISTING * theirs + bare for theirs, bare in zip(listed[1], listed[2], strict=True)]
     beside, slowest = ratio(listed[0], limits), _middle(look[0])
     rows = [
@@ -98,6 +115,9 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
         f"  map dump, {ENTRIES:,} entries as JSON   netbpf {_middle(dump[0]):.2f} s, bpftool {_middle(dump[1]):.2f} s, "
         f"{faster.middle:.1f} x as fast; "
         + add("map dump", f">= {FASTER:g} x bpftool", faster.middle >= FASTER),
+        f"  map dump, {FLOWS:,} structs per CPU    netbpf {_middle(structs[0]):.2f} s, "
+        f"bpftool {_middle(structs[1]):.2f} s, {also.middle:.1f} x as fast; "
+        + add("map dump of structs", f">= {FASTER:g} x bpftool", also.middle >= FASTER),
         f"  prog list, {PROGRAMS} programs          netbpf {_middle(listed[0]) * 1e3:.0f} ms, "
         f"bpftool {_middle(listed[1]) * 1e3:.0f} ms, bare Python {_middle(listed[2]) * 1e3:.0f} ms; "
         + add("prog list", f"<= {LISTING:g} x bpftool and Python's start", beside.middle <= 1),
@@ -106,22 +126,32 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
     ]
     return "\n".join(rows), [
         _json("map dump", netbpf=dump[0], bpftool=dump[1]),
+        _json("map dump of structs", netbpf=structs[0], bpftool=structs[1]),
         _json("prog list", netbpf=listed[0], bpftool=listed[1], python=listed[2]),
         _json("inspect", netbpf=look[0]),
     ]
 
 
-def _large_map(directory: Path, stack: ExitStack) -> int:
+def _large_maps(directory: Path, stack: ExitStack) -> tuple[int, int]:
+    """The ids of a map of a million numbers, and of one of structs with nested ones, a value for each CPU."""
     source, target = directory / "map.bpf.c", directory / "map.o"
-    source.write_text(_HEAD % ENTRIES)
+    source.write_text(_HEAD % (ENTRIES, FLOWS))
     api.compile(source, output=target)
     spec = ObjectSpec.open(target)
-    made = stack.enter_context(load(spec, spec.programs[0], None)).maps["seen"]
+    made = stack.enter_context(load(spec, spec.programs[0], None)).maps
+    numbers, flows = made["seen"], made["flows"]
     for first in range(0, ENTRIES, _BATCH):
         some = range(first, min(first + _BATCH, ENTRIES))
         keys, values = struct.pack(f"<{len(some)}I", *some), struct.pack(f"<{len(some)}Q", *some)
-        sys_bpf.map_update_batch(made.fd.fileno(), len(some), keys, values)
-    return made.info.id
+        sys_bpf.map_update_batch(numbers.fd.fileno(), len(some), keys, values)
+    key, value = struct.Struct("<IIHHBBH"), struct.Struct("<QQI6s6x")
+    for first in range(0, FLOWS, _BATCH):
+        some = range(first, min(first + _BATCH, FLOWS))
+        keys = b"".join(key.pack(one, one * 7, one & 0xFFFF, 80, 6, 0, 3) for one in some)
+        rows = (value.pack(one, one * 1500, one % 3, b"\2netbp") for one in some)
+        copies = b"".join(row * possible_cpus() for row in rows)
+        sys_bpf.map_update_batch(flows.fd.fileno(), len(some), keys, copies)
+    return numbers.info.id, flows.info.id
 
 
 def _many_programs(stack: ExitStack) -> None:

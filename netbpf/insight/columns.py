@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
+from operator import add
 from typing import Any, NamedTuple
 
 from netbpf.bpf.btf.decode import Reader, field_reader, scalar_reader, shape_decoder
@@ -163,12 +164,23 @@ def total_of(text: Text, columns: Sequence[Sequence[Column]]) -> list[Column]:
     """
     found: list[Column] = []
     for leaf, copies in zip(text.leaves, zip(*columns, strict=True), strict=True):
+        first, *others = copies
         if leaf.added:
-            found.append(list(map(sum, zip(*copies, strict=True))))
-            continue
-        shown = [[leaf.shown % (one,) for one in copy] for copy in copies]
-        found.append([_agreed(values) for values in zip(*shown, strict=True)])
+            for copy in others:
+                first = list(map(add, first, copy))
+            found.append(first)
+        elif all(copy == first for copy in others):
+            found.append(_shown(leaf, first))
+        else:
+            shown = [_shown(leaf, copy) for copy in copies]
+            found.append([_agreed(values) for values in zip(*shown, strict=True)])
     return found
+
+
+def _shown(leaf: Leaf, column: Column) -> list[str]:
+    if leaf.shown == '"%s"':
+        return [f'"{one}"' for one in column]
+    return [*map(str, column)] if leaf.shown == "%s" else [leaf.shown % one for one in column]
 
 
 def _agreed(values: tuple[str, ...]) -> str:
