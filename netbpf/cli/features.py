@@ -44,13 +44,13 @@ def features_command(
     from netbpf.cli.progress import patience
     from netbpf.cli.render import features as render
 
-    with patience("asking the kernel"):
-        if has:
-            asked = helpers or kfuncs
-            found = api.has(has, program_type=None if asked in (None, "all") else asked)
-            return render.print_has(found, as_json=as_json)
-        with api.features() as here:
-            parts = render.Parts(programs, maps, helpers, kfuncs, attach, misc)
-            lines = render.collected(here, parts)
-    render.print_features(lines, parts, as_json=as_json)
+    if has:
+        asked = helpers or kfuncs
+        with patience("asking the kernel"):
+            answers = api.has(has, program_type=None if asked in (None, "all") else asked)
+        return render.print_has(answers, as_json=as_json)
+    parts = render.Parts(programs, maps, helpers, kfuncs, attach, misc)
+    with patience("asking the kernel"), api.features() as here:
+        found = render.collected(here, parts)
+    render.print_features(found, parts, as_json=as_json)
     return 0
