@@ -15,7 +15,8 @@ from netbpf.model import MapInfo
 from netbpf.text import escape
 
 _ENOTSUPP = 524  # the kernel's own ENOTSUPP (include/linux/errno.h), unknown to libc
-_BATCH = 4096  # entries per call: some 100 KB, small enough to stay in the cache
+# Entries per call: what is made of them is to stay in the cache, and a hash bucket has to fit.
+_BATCH, _LEAST, _BATCH_BYTES = 4096, 256, 48 * 1024
 _WALKED = 256  # entries that are read one by one, then handed on together
 _CHUNK = 4096  # bytes looked at together for something that is not zero; an entry may be longer
 _READABLE = HASH_MAPS | ARRAY_MAPS | {
@@ -208,7 +209,9 @@ class Map(Handle[MapInfo]):
 
     def _batches(self, limit: int | None) -> Iterator[sys_bpf.Batch]:
         """Reads of many entries; none at all where the kernel does not know them."""
-        size = min(_BATCH if limit is None else max(limit, 64), max(self.info.max_entries, 1))
+        fitting = _BATCH_BYTES // max(self.info.key_size + self.entry_size, 1)
+        most = min(max(fitting, _LEAST), _BATCH) if limit is None else max(limit, 64)
+        size = min(most, max(self.info.max_entries, 1))
         cursor = None
         while True:
             try:
