@@ -114,7 +114,7 @@ def send_command(
     \b
     netbpf send eth0 --packet "Ether(dst='02:00:00:00:00:02')/IP(dst='10.0.0.2')/UDP(dport=53)"
     netbpf send eth0 in.pcap --rate 10k --loop 0
-    netbpf send eth0 --packet "IP()/UDP(dport=(1000,1999))" --xdp --rate max --count 1000000 --expect eth1
+    netbpf send eth0 --packet "IP()/UDP(dport=(1,99))" --xdp --rate max --count 0 --expect eth1
     """
     from netbpf import api
     from netbpf.cli.progress import count_bar

@@ -21,6 +21,8 @@ OPTIONS = {
     "--priority --cb --protocol -I -D --frontend --clang --btf --netns --json",
     "replay": "--on --program --write --dropped --hook --set -I -D --frontend --clang --btf --limit --samples "
     "--netns --json",
+    "send": "IFACE CAPTURE --packet --hex --count --loop --rate --speed --xdp --batch --qdisc-bypass --sequence "
+    "--expect --expect-netns --wait --netns --json",
     "diff": "OLD NEW CAPTURE --program --new-program --ignore --write --hook --set -I -D --frontend --clang --btf "
     "--limit --samples --json",
     "test": "FILE --junit --json",

@@ -164,6 +164,7 @@ _FORMS = [
     (r", [\d,]+ runs, \d+ ns each", ""),
     (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),
     (r"[\d,]+ per second", "N per second"),
+    (r"[\d.]+ [kMG]?bit/s", "N bit/s"),
     (r"(\d )[\d,]+\.\d\b", r"\1RATE"),
     (r"-{3,}", "---"),
     (r"[ \t]+", " "),

@@ -36,6 +36,8 @@ netbpf attach tc eth1 builtin:tc_count --confirm 1h --json >/dev/null; netbpf co
 netbpf compile prog.bpf.c --json
 python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
+netbpf send eth0 --hex ffffffffffff02000000000188b5 --expect wire0 --json
+head -c 70 in.pcap | netbpf send eth0 - --json 2>/dev/null
 netbpf replay builtin:xdp_count in.pcap --json
 ip link add wire9 type veth peer name eth9; ip link set eth9 up; ip link set wire9 up
 netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 builtin:xdp_globals >/dev/null
@@ -69,9 +71,9 @@ netbpf prog dump name held_prog --jited --json
 kill $!; wait $!; ip link del eth8
 netbpf btf list 1 --json
 netbpf btf dump kinds.bpf.c --json
-netbpf load held.bpf.c --json
-ip link add wire7 type veth peer name eth7; netbpf attach xdp eth7 pinned:/sys/fs/bpf/netbpf/loaded/held >/dev/null
-python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
+netbpf load kept.bpf.c --json
+ip link add wire7 type veth peer name eth7; netbpf attach xdp eth7 pinned:/sys/fs/bpf/netbpf/loaded/kept >/dev/null
+python3 -m tests.inspect.hold kept_prog gate & read -r _ <gate
 netbpf unload --json
 kill $!; wait $!; ip link del eth7
 netbpf inspect wishes.bpf.c --json
@@ -228,6 +230,7 @@ def outputs() -> Outputs:
         "cases.toml": CASES,
         "wishes.bpf.c": WISHES,
         "kinds.bpf.c": KINDS,
+        "kept.bpf.c": KINDS.replace("int pass(", "int kept_prog(").replace("return XDP", "return kinds.kind + XDP"),
         "held.bpf.c": WISHES.split("static")[0]
         .partition("struct task")[0]
         .replace("seen", "held_map")
