@@ -6,7 +6,6 @@ believe that a line was never reached where nobody looked.
 
 import errno
 import hashlib
-import mmap
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from netbpf.bpf.cover.plan import (
 from netbpf.bpf.cover.rewrite import Laid, lay, moved_image
 from netbpf.bpf.linker import Image
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
-from netbpf.constants import COVER_MAP, MapFlag, MapType
+from netbpf.constants import COVER_MAP, MapType
 from netbpf.errors import KernelError
 from netbpf.text import escape
 
@@ -45,31 +44,24 @@ _WORDS: Final = {
 
 
 class Numbers:
-    """An array that probes write to, as this process sees it."""
+    """An array that probes write to."""
 
     def __init__(self, size: int) -> None:
         """Make one of ``size`` bytes. Raises KernelError."""
         self.size = size
-        self.fd: Fd = sys_bpf.map_create(
-            MapType.ARRAY, 4, size, 1, flags=MapFlag.MMAPABLE, name=COVER_MAP
-        )
-        try:
-            self._mapped = mmap.mmap(self.fd.fileno(), size + -size % mmap.PAGESIZE)
-        except BaseException:
-            self.fd.close()
-            raise
+        self.fd: Fd = sys_bpf.map_create(MapType.ARRAY, 4, size, 1, name=COVER_MAP)
 
     def read(self) -> memoryview:
         """All of them, as they are now."""
-        return memoryview(self._mapped[: self.size]).cast("Q")
+        found = sys_bpf.map_lookup(self.fd.fileno(), bytes(4), self.size)
+        return memoryview(found or bytes(self.size)).cast("Q")
 
     def clear(self) -> None:
         """Begin at nothing."""
-        self._mapped[: self.size] = bytes(self.size)
+        sys_bpf.map_update(self.fd.fileno(), bytes(4), bytes(self.size))
 
     def close(self) -> None:
         """Let go of it; programs that use it keep it."""
-        self._mapped.close()
         self.fd.close()
 
 
