@@ -1,6 +1,5 @@
 """An object file as plain data: its programs, maps, variables, license and types. Nothing here asks the kernel."""
 
-import hashlib
 import os
 from bisect import bisect_right
 from pathlib import Path
@@ -81,6 +80,8 @@ class ObjectSpec:
     @property
     def sha256(self) -> str:
         """The content's SHA-256 in hex, by which records name the object."""
+        import hashlib  # OpenSSL with it: 4 ms
+
         return hashlib.sha256(self.data).hexdigest()
 
     # --- parts of the file ---
