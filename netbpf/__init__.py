@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from netbpf.api import set_values as set_values
     from netbpf.api import stats as stats
     from netbpf.api import status as status
+    from netbpf.api import trace as trace
     from netbpf.api import types as types
     from netbpf.api import unload as unload
     from netbpf.api import watch as watch
@@ -115,6 +116,7 @@ _HOMES = {
         "set_values",
         "stats",
         "status",
+        "trace",
         "types",
         "unload",
         "watch",

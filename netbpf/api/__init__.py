@@ -27,7 +27,7 @@ from netbpf.api.inside import (
     program_machine_code,
     programs,
 )
-from netbpf.api.listening import events
+from netbpf.api.listening import events, trace
 from netbpf.api.loading import load, unload
 from netbpf.api.packets import coverage, diff, read_cases, replay, run, run_cases
 from netbpf.api.sending import send
@@ -80,6 +80,7 @@ __all__ = [
     "stats",
     "status",
     "StrPath",
+    "trace",
     "types",
     "unload",
     "upgrade",

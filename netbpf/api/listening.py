@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from netbpf.listen.events import Events
+    from netbpf.listen.trace import Trace
     from netbpf.net.netns import Namespace
 
 
@@ -32,3 +33,23 @@ def events(
     from netbpf.listen.events import Events
 
     return Events(find(str(where), maps, netns=netns), types=types, take=take)
+
+
+def trace(
+    interface: str | None = None,
+    *,
+    program: int | str | None = None,
+    netns: str | Namespace | None = None,
+) -> Trace:
+    """What programs print with bpf_printk(), with program and source line; a context manager to iterate over.
+
+    Of all programs, of those on an interface, or of one ``program``: its id or name, a function, a member of a chain.
+    Nothing is taken from other readers. Raises NotAttachedError where there is no program on the interface,
+    InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError, NotSupportedError before Linux 5.9.
+    """
+    from netbpf.insight.choose import parse
+    from netbpf.listen.trace import Trace
+    from netbpf.manager.status import status
+
+    wanted = None if program is None else parse((str(program),))
+    return Trace(lambda: status(interface, netns=netns), interface=interface, program=wanted)

@@ -11,11 +11,8 @@ were filled is closed (perf_event_fd_array_release), also where the process is k
 """
 
 import errno
-import mmap
-import os
 import select
 import struct
-import threading
 from contextlib import ExitStack
 from typing import Final, NamedTuple, Self
 
@@ -24,18 +21,13 @@ from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf._sys.perf_output import bpf_output_event
 from netbpf.bpf.map import Map
+from netbpf.bpf.perfring import HEADER, LOST, SAMPLE, PerfRing, online_cpus
 from netbpf.bpf.perfslots import occupied
 from netbpf.constants import MapType
 from netbpf.errors import HookBusyError, KernelError, UsageError
 from netbpf.text import escape
 
-_LOST, _SAMPLE = 2, 9  # PERF_RECORD_LOST, PERF_RECORD_SAMPLE
-_HEADER: Final = struct.Struct("<IHH")  # type, misc, size with the header itself
 _RAW: Final = struct.Struct("<QI")  # time, length of the bytes
-_HEAD, _TAIL = (
-    1024 // 8,
-    1032 // 8,
-)  # of struct perf_event_mmap_page: data_head, data_tail, as 64-bit words
 _U64: Final = struct.Struct("<Q")
 
 
@@ -80,7 +72,7 @@ class PerfBuffer:
             # A descriptor of our own file: the slots are emptied when it is closed, and not when `opened` is.
             self._map = undo.enter_context(sys_bpf.fd_by_id("MAP", info.id))
             self._poll = undo.enter_context(select.epoll())
-            self._buffers = [undo.enter_context(_CpuBuffer(cpu, pages)) for cpu in cpus]
+            self._buffers = [undo.enter_context(_opened(cpu, pages)) for cpu in cpus]
             for one in self._buffers:
                 self._fill(one.cpu, one.event)
                 self._poll.register(one.event.fileno(), select.EPOLLIN)
@@ -122,7 +114,7 @@ class PerfBuffer:
         # Another CPU begins each time, so that none waits for ever behind a busy one.
         self._first = (self._first + 1) % max(len(self._buffers), 1)
         for one in self._buffers[self._first :] + self._buffers[: self._first]:
-            found += one.read(limit - len(found))
+            found += _samples(one, limit - len(found))
         self.records += len(found)
         if len(self._buffers) > 1:
             found.sort(key=lambda one: one.time_ns)
@@ -139,83 +131,26 @@ class PerfBuffer:
         self.close()
 
 
-class _CpuBuffer:
-    def __init__(self, cpu: int, pages: int) -> None:
-        self.cpu, self.size = cpu, pages * mmap.PAGESIZE
-        try:
-            self.event, self._counts = bpf_output_event(cpu)
-        except KernelError as error:
-            if error.errno in (errno.EPERM, errno.EACCES):
-                raise permission_error("open a perf event", Capability.PERFMON) from None
-            raise
-        try:
-            self._memory = mmap.mmap(self.event.fileno(), (pages + 1) * mmap.PAGESIZE)
-        except OSError as error:
-            self.event.close()
-            if error.errno == errno.EPERM:
-                raise permission_error(
-                    f"lock {pages + 1} pages of memory for CPU {cpu} (more than kernel.perf_event_mlock_kb)",
-                    Capability.PERFMON,
-                ) from None
-            raise
-        self._words = memoryview(self._memory).cast("L")
-        self._order = threading.Lock()
-        self._told = 0
-
-    @property
-    def pending(self) -> int:
-        return self._words[_HEAD] - self._words[_TAIL]
-
-    @property
-    def lost(self) -> int:
-        """What the event itself counts (Linux 6.0), else what the records told, which come with the next sample."""
-        if not self._counts:
-            return self._told
-        return int(_U64.unpack_from(os.read(self.event.fileno(), 16), 8)[0])
-
-    def read(self, limit: int) -> list[Sample]:
-        head, tail = self._words[_HEAD], self._words[_TAIL]
-        if head == tail or not limit:
-            return []
-        self._fence()
-        data = self._copy(tail, head)
-        found, at = list[Sample](), 0
-        while at < len(data) and len(found) < limit:
-            kind, _, size = _HEADER.unpack_from(data, at)
-            if kind == _SAMPLE:
-                time_ns, length = _RAW.unpack_from(data, at + 8)
-                found.append(Sample(data[at + 20 : at + 20 + length], self.cpu, time_ns))
-            elif kind == _LOST:
-                self._told += _U64.unpack_from(data, at + 16)[0]
-            at += size
-        self._fence()
-        self._words[_TAIL] = tail + at
-        return found
-
-    def _copy(self, tail: int, head: int) -> bytes:
-        page, mask = mmap.PAGESIZE, self.size - 1
-        start, end = tail & mask, head & mask
-        if start < end:
-            return self._memory[page + start : page + end]
-        return self._memory[page + start :] + self._memory[page : page + end]
-
-    def _fence(self) -> None:
-        """See ``RingBuffer._fence``; the kernel's side is in kernel/events/ring_buffer.c, perf_output_put_handle."""
-        self._order.release()
-        self._order.acquire()
-
-    def __enter__(self) -> Self:
-        self._order.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._words.release()
-        self._memory.close()
-        self.event.close()
+def _opened(cpu: int, pages: int) -> PerfRing:
+    try:
+        event, counts = bpf_output_event(cpu)
+    except KernelError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise permission_error("open a perf event", Capability.PERFMON) from None
+        raise
+    return PerfRing(event, counts, cpu, pages)
 
 
-def online_cpus() -> list[int]:
-    """The CPUs that run (/sys/devices/system/cpu/online, Documentation/admin-guide/cputopology.rst)."""
-    with open("/sys/devices/system/cpu/online") as file:
-        ranges = [part.partition("-") for part in file.read().strip().split(",")]
-    return [cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)]
+def _samples(ring: PerfRing, limit: int) -> list[Sample]:
+    data, at, found = ring.take() if limit else b"", 0, list[Sample]()
+    while at < len(data) and len(found) < limit:
+        kind, _, size = HEADER.unpack_from(data, at)
+        if kind == SAMPLE:
+            time_ns, length = _RAW.unpack_from(data, at + 8)
+            found.append(Sample(data[at + 20 : at + 20 + length], ring.cpu, time_ns))
+        elif kind == LOST:
+            ring.tell(_U64.unpack_from(data, at + 16)[0])
+        at += size
+    if at:
+        ring.give(at)
+    return found

@@ -28,6 +28,7 @@ COMMANDS = {
     "status": ("status", "Show what runs on which hook, and who put it there."),
     "stats": ("stats", "Show counters, variables and maps of attached programs."),
     "events": ("events", "Show what programs report in ring and perf buffers."),
+    "trace": ("trace", "Show what programs print with bpf_printk()."),
     "monitor": ("monitor", "Show what goes wrong: exceptions, redirects, drops by reason."),
     "get": ("variables", "Print variables or map entries of an attached program."),
     "set": ("variables", "Write variables or map entries of an attached program."),
@@ -44,7 +45,10 @@ COMMANDS = {
     "map": ("map", "List, show and dump the maps of the kernel."),
     "link": ("link", "List the links of the kernel."),
     "btf": ("btf", "List and dump types: of the kernel, of programs, maps and objects."),
-    "doctor": ("doctor", "Check the host and an interface: what is in the way of XDP and TC programs."),
+    "doctor": (
+        "doctor",
+        "Check the host and an interface: what is in the way of XDP and TC programs.",
+    ),
     "features": ("features", "Show what this kernel has: program and map types, helpers, kfuncs."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
 }

@@ -118,7 +118,7 @@ class Buffers:
                             one.map, part.names[-1], hook, words, names, known, types, sections
                         )
             program = reader.program.info
-        for info in _tail_called(program.map_ids):
+        for info in tail_called(program.map_ids):
             for number in info.map_ids:
                 with suppress(NotAttachedError), Map.by_id(number) as called:
                     words = {called.info.name, f"{info.name}.{called.info.name}"}
@@ -224,7 +224,7 @@ def reject_others(found: Buffers) -> None:
             )
 
 
-def _tail_called(map_ids: Sequence[int]) -> Iterator[ProgramInfo]:
+def tail_called(map_ids: Sequence[int]) -> Iterator[ProgramInfo]:
     """The programs that are in the prog arrays among some maps, in theirs, and so on."""
     seen, waiting = set[int](), list(map_ids)
     while waiting and len(seen) < _MOST_PROGRAMS:

@@ -49,8 +49,8 @@ __u64 declared_lost;
 SEC("xdp")
 int reporting(struct xdp_md *ctx)
 {
-	struct seen seen = { .length = ctx->data_end - ctx->data, .what = "packet" };
-	struct other other = { .one = 1, .two = 2, .three = 3, .four = 4 };
+	struct seen seen = {.length = ctx->data_end - ctx->data, .what = "packet"};
+	struct other other = {.one = 1, .two = 2, .three = 3, .four = 4};
 	int slot = 0;
 	__u64 *count;
 
@@ -58,7 +58,8 @@ int reporting(struct xdp_md *ctx)
 	if (bpf_ringbuf_output(&declared, &seen, sizeof(seen), 0))
 		declared_lost++;
 	bpf_ringbuf_output(&plain, &other, sizeof(other), 0);
-	bpf_perf_event_output(ctx, &sampled, BPF_F_CURRENT_CPU | (14ULL << 32), &other, sizeof(other));
+	bpf_perf_event_output(ctx, &sampled, BPF_F_CURRENT_CPU | (14ULL << 32), &other,
+			      sizeof(other));
 	for (__u32 rest = seen.length; rest && slot < 63; rest >>= 1)
 		slot++;
 	count = bpf_map_lookup_elem(&lengths, &slot);

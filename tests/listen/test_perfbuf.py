@@ -8,7 +8,8 @@ import pytest
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import Map
-from netbpf.bpf.perfbuf import PerfBuffer, online_cpus
+from netbpf.bpf.perfbuf import PerfBuffer
+from netbpf.bpf.perfring import online_cpus
 from netbpf.bpf.perfslots import occupied
 from netbpf.errors import HookBusyError, UsageError
 from tests.listen.sending import Outputs, outputs
