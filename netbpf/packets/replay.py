@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from netbpf.constants import Hook, TcAction, XdpAction
-from netbpf.errors import UsageError
+from netbpf.errors import UsageError, VerifierError
 from netbpf.packets.capture import Block, Capture, CaptureWriter, open_capture
 from netbpf.packets.replay_model import ReplayRequest, ReplayResult, Sample
 from netbpf.packets.replay_runner import Piece
@@ -15,6 +15,7 @@ from netbpf.packets.replay_state import State
 from netbpf.packets.replay_ways import Target, runner_of
 from netbpf.packets.testrun import Bench
 from netbpf.packets.verdicts import verdict_name
+from netbpf.text import escape
 
 # Bytes read, the file's size (0 where it has none), packets run.
 Progress = Callable[[int, int, int], None]
@@ -45,10 +46,8 @@ def replay(request: ReplayRequest, progress: Progress | None = None) -> ReplayRe
                 "what runs on an interface is replayed as it is there",
                 hint="to change it, replay its object: netbpf replay OBJECT CAPTURE",
             )
-        from netbpf.packets.replay_live import live_copy
-
-        with live_copy(request.on, request.hook, request.netns) as target:
-            return replay_through(target, request, progress)
+        with ExitStack() as held:
+            return replay_through(_copy(request, request.on, held), request, progress)
     with Bench.open(
         request.object,
         program=request.program,
@@ -59,6 +58,24 @@ def replay(request: ReplayRequest, progress: Progress | None = None) -> ReplayRe
         kernel_btf=Path(request.kernel_btf) if request.kernel_btf else None,
     ) as bench:
         return replay_through(Target.of(bench), request, progress)
+
+
+def _copy(request: ReplayRequest, interface: str, held: ExitStack) -> Target:
+    """The copy of what runs on an interface; with probes, as many as the verifier takes of all members together."""
+    from netbpf.bpf.cover.active import active
+    from netbpf.bpf.cover.collector import Collector
+    from netbpf.packets.replay_live import live_copy
+
+    while True:
+        try:
+            return held.enter_context(live_copy(interface, request.hook, request.netns))
+        except VerifierError:
+            collector = active()
+            why = (
+                f"the verifier does not take all programs on {escape(interface)} with more to count"
+            )
+            if not isinstance(collector, Collector) or not collector.less(why):
+                raise
 
 
 def replay_through(

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from typing import Any
 import pytest
 
 import netbpf
-from netbpf.errors import NetbpfError, ObjectError, PacketTextError, UsageError
+from netbpf.errors import NetbpfError, ObjectError, PacketTextError, UsageError, VerifierError
+from netbpf.packets import replay_live
 from netbpf.packets.coverage import Covering
 from netbpf.packets.coverage_data import add_to_file, from_json, to_json
 from netbpf.packets.coverage_model import Branch, BranchKey, Coverage, FileCoverage, Function
 from netbpf.packets.coverage_table import spans
+from netbpf.packets.replay_ways import Target
+from netbpf.packets.testrun import Bench
 from tests.cli.lab import run_cli
 from tests.packets.captures import pcap
 from tests.support.compiling import CLANGS, compile_c
@@ -266,6 +271,49 @@ def test_what_was_reached_before_an_error_is_written() -> None:
     assert done.code == UsageError.exit_code
     kept = from_json(json.loads(Path("kept.json").read_text()))
     assert file_of(kept, "guard.bpf.c").lines[line("large++")] == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "level", "words"),
+    [(0, "counts", ""), (1, "hits", "what was reached, not how often"), (3, "nothing", "of it there is nothing")],
+)  # fmt: skip
+def test_a_chain_that_does_not_fit_with_probes_counts_less_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, refused: int, level: str, words: str
+) -> None:
+    """Each member may fit and all together may not: only the whole says so."""
+    left = refused
+
+    @contextmanager
+    def live_copy(*_: object) -> Iterator[Target]:
+        nonlocal left
+        with Bench.open("guard.bpf.c") as bench:
+            left -= 1
+            if left >= 0:
+                raise VerifierError("too much", log="")
+            yield Target.of(bench)
+
+    monkeypatch.setattr(replay_live, "live_copy", live_copy)
+    Path("in.pcap").write_bytes(pcap([SMALL, LARGE]))
+    done = run_cli("replay", "--on", "eth0", "in.pcap", "--coverage", "--json")
+    assert done.code == 0
+    found = from_json(done.json["coverage"])
+    assert [one.level for one in found.programs] == [level]
+    said = "the verifier does not take all programs on eth0 with more to count; of it there is "
+    assert found.notes == ((said + words.removeprefix("of it there is "),) if refused else ())
+    assert all(note in done.err for note in found.notes)
+    assert (file_of(found, "guard.bpf.c").lines[line("large++")] == 1) is (level != "nothing")
+
+
+def test_a_chain_that_does_not_fit_anyway_is_an_error_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def live_copy(*_: object) -> None:
+        raise VerifierError("too much", log="")
+
+    monkeypatch.setattr(replay_live, "live_copy", live_copy)
+    Path("in.pcap").write_bytes(pcap([SMALL]))
+    done = run_cli("replay", "--on", "eth0", "in.pcap", "--coverage")
+    assert done.code == VerifierError.exit_code
 
 
 # --- files for others ---

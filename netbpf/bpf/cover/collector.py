@@ -176,7 +176,7 @@ class Collector:
             made = moved_image(image, before.laid, before.numbers.fd.fileno())
             if not submit(made, False).errno:
                 return made
-        taken = False
+        taken = self.level is Level.NOTHING
         for variant, made, answer in self._steps(one, image, submit):
             if variant is not None:
                 one.variants.append(variant)
@@ -198,7 +198,7 @@ class Collector:
         """Ever fewer probes, the code with them, and what the verifier says of it."""
         assert one.flow is not None
         tried = {variant.level for variant in one.variants}
-        for level in _STEPS[_STEPS.index(self.level) :]:
+        for level in _STEPS[_STEPS.index(self.level) :] if self.level in _STEPS else ():
             if level in tried:
                 continue
             first = len(self._slots) if level is Level.TRACE else 0
@@ -260,6 +260,21 @@ class Collector:
         # Entry k lies at index k modulo the size, behind the number; the first is k = 1.
         order = range(written - kept + 1, written + 1)
         return [self._slots[numbers[1 + k % TRACE_ENTRIES]] for k in order], written - kept
+
+    def less(self, why: str) -> bool:
+        """Count a step less of every program, for what loads them together; False if there is no step left.
+
+        ``why`` is said of each. What was counted until now is forgotten.
+        """
+        if self.level is Level.NOTHING:
+            return False
+        self.level = (*_STEPS, Level.NOTHING)[_STEPS.index(self.level) + 1]
+        for numbers in self._every():
+            numbers.close()
+        self._trace, self._slots = None, []
+        for one in self._covered.values():
+            one.variants, one.level, one.note = [], self.level, why
+        return True
 
     def clear(self) -> None:
         """Forget what was counted, not what is loaded."""
