@@ -76,6 +76,14 @@ ip link add wire7 type veth peer name eth7; netbpf attach xdp eth7 pinned:/sys/f
 python3 -m tests.inspect.hold kept_prog gate & read -r _ <gate
 netbpf unload --json
 kill $!; wait $!; ip link del eth7
+ip link add wire6 type veth peer name eth6; ip link set eth6 up; ip link set wire6 up
+netbpf attach xdp eth6 telling.bpf.c >/dev/null
+netbpf trace eth6 -c 1 --json >lines 2>told & traced=$!
+until [ -s told ]; do sleep 0.05; done
+python3 -m tests.docs.send 2 udp 53 eth6; wait $traced; cat lines
+netbpf events eth6 -c 1 --json
+netbpf events eth6 lengths --json
+ip link del eth6
 netbpf inspect wishes.bpf.c --json
 netbpf inspect wishes.bpf.c --source --json
 netbpf inspect wishes.bpf.c --headers --json
@@ -111,6 +119,35 @@ struct {
 	__type(value, __u32);
 } ports SEC(".maps");
 SEC("xdp") int forward(struct xdp_md *ctx) { return bpf_redirect_map(&ports, 1, 0); }
+char _license[] SEC("license") = "GPL";
+"""
+TELLING = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct seen { __u32 length; };
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+	__type(value, struct seen);
+} events SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 8);
+	__type(key, int);
+	__type(value, __u64);
+} lengths SEC(".maps");
+SEC("xdp") int telling(struct xdp_md *ctx)
+{
+	struct seen seen = { .length = ctx->data_end - ctx->data };
+	int slot = 6;
+	__u64 *count = bpf_map_lookup_elem(&lengths, &slot);
+
+	if (count)
+		(*count)++;
+	bpf_printk("%d bytes", seen.length);
+	bpf_ringbuf_output(&events, &seen, sizeof(seen), 0);
+	return XDP_PASS;
+}
 char _license[] SEC("license") = "GPL";
 """
 REJECTED = """
@@ -177,11 +214,14 @@ SEC("xdp") int wishes(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
-KINDS = SOURCE + """
+KINDS = (
+    SOURCE
+    + """
 struct later;
 struct kinds { int bits:3; struct later *next; enum { KIND = 1 } kind; int list[4]; int (*call)(int number); };
 struct kinds kinds __attribute__((btf_decl_tag("of every kind")));
 """
+)
 
 CASES = """
 object = "edit.bpf.c"
@@ -222,6 +262,7 @@ def outputs() -> Outputs:
         "prog.bpf.c": SOURCE,
         "rejected.bpf.c": REJECTED,
         "forward.bpf.c": FORWARD,
+        "telling.bpf.c": TELLING,
         "drop.bpf.c": DROP,
         "wide.bpf.c": WIDE,
         "wider.bpf.c": WIDER,
@@ -230,7 +271,9 @@ def outputs() -> Outputs:
         "cases.toml": CASES,
         "wishes.bpf.c": WISHES,
         "kinds.bpf.c": KINDS,
-        "kept.bpf.c": KINDS.replace("int pass(", "int kept_prog(").replace("return XDP", "return kinds.kind + XDP"),
+        "kept.bpf.c": KINDS.replace("int pass(", "int kept_prog(").replace(
+            "return XDP", "return kinds.kind + XDP"
+        ),
         "held.bpf.c": WISHES.split("static")[0]
         .partition("struct task")[0]
         .replace("seen", "held_map")
