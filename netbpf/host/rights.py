@@ -15,7 +15,7 @@ _WANTED: Final = {
     Capability.SYS_ADMIN: "see programs by their ids (status, stats), enter namespaces (--netns), mount a bpffs",
     Capability.PERFMON: "load programs that read kernel memory, attach to tracepoints and functions, listen to perf "
     "buffers",
-    Capability.NET_RAW: "send packets (netbpf send) and replay captures into interfaces",
+    Capability.NET_RAW: "send packets from raw sockets",
     Capability.SYSLOG: "see addresses and symbols of the kernel (prog dump --jited)",
 }
 

@@ -53,6 +53,26 @@ def test_an_interface_of_another_namespace() -> None:
     assert found["native XDP"]["text"] == "driver unknown has none"
 
 
+@pytest.mark.parametrize("form", ["other", "/run/netns/other", "pid:$(cat /run/inside)"])
+def test_what_is_printed_for_another_namespace_acts_there(room: Room, form: str) -> None:
+    room.sh("mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip netns add other && "
+            "(ip netns exec other sleep infinity >/dev/null 2>&1 & echo $! >/run/inside) && "
+            "until [ $(readlink /proc/$(cat /run/inside)/ns/net) != $(readlink /proc/self/ns/net) ]; do :; done && "
+            "ip -n other link add eth7 type veth peer name far7 && ip -n other link set far7 up && "
+            "ip netns exec other sh -c 'mount -t bpf bpf /sys/fs/bpf; "
+            "bpftool prog load netbpf/_objects/xdp_drop.bpf.o /sys/fs/bpf/it type xdp; "
+            "bpftool net attach xdpgeneric pinned /sys/fs/bpf/it dev eth7'")  # fmt: skip
+    found = json.loads(room.sh(f"netbpf doctor eth7 --netns {form} --json"))["findings"]
+    broken = [one for one in found if one["section"] == "interface eth7" and one["level"] != "ok"]
+    assert {one["check"] for one in broken} == {"state of the link", "other end", "programs"}
+    for one in broken:
+        for fix in one["fix"]:
+            room.sh(fix)
+    found = json.loads(room.sh(f"netbpf doctor eth7 --netns {form} --json"))["findings"]
+    room.sh("kill $(cat /run/inside); ip netns del other; umount /run/netns")
+    assert {one["level"] for one in found if one["section"] == "interface eth7"} == {"ok"}
+
+
 def test_looking_changes_nothing(room: Room) -> None:
     """Neither programs nor maps nor pins stay, and no state directory is made."""
     before = room.sh("ls -AlR /sys/fs/bpf /run/netbpf; ip -d link; tc qdisc")
