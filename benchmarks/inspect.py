@@ -27,6 +27,7 @@ from netbpf.constants import ProgType
 ENTRIES, FLOWS, PROGRAMS = 1_000_000, 100_000, 500
 LARGE = (20, 170)  # programs, steps of each: some 55,000 instructions
 ROUNDS = 5  # at most: a dump takes seconds
+HEADER = 3.0  # seconds for the kernel's types as C: "within a few seconds"
 FASTER, LISTING, INSPECT = (
     5.0,
     3.0,
@@ -105,6 +106,11 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
             ["bpftool", "-j", "map", "dump", "id", flows],
         )
         look = _times(few, [_NETBPF, "inspect", str(target)])
+        kernel = _times(
+            few,
+            [_NETBPF, "btf", "dump", "vmlinux", "--c"],
+            ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"],
+        )
         _many_programs(stack)
         listed = _times(few, [_NETBPF, "prog", "list", "--json"], ["bpftool", "-j", "prog", "list"], _BARE)  # fmt: skip
     faster, also = ratio(dump[1], dump[0]), ratio(structs[1], structs[0])
@@ -123,12 +129,15 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
         + add("prog list", f"<= {LISTING:g} x bpftool and Python's start", beside.middle <= 1),
         f"  inspect, {LARGE[0] + 1} programs           {slowest * 1e3:.0f} ms; "
         + add("inspect", f"<= {INSPECT * 1e3:.0f} ms", slowest <= INSPECT),
+        f"  btf dump vmlinux --c           netbpf {_middle(kernel[0]):.2f} s, bpftool {_middle(kernel[1]):.2f} s; "
+        + add("vmlinux.h", f"<= {HEADER:g} s", _middle(kernel[0]) <= HEADER),
     ]
     return "\n".join(rows), [
         _json("map dump", netbpf=dump[0], bpftool=dump[1]),
         _json("map dump of structs", netbpf=structs[0], bpftool=structs[1]),
         _json("prog list", netbpf=listed[0], bpftool=listed[1], python=listed[2]),
         _json("inspect", netbpf=look[0]),
+        _json("vmlinux.h", netbpf=kernel[0], bpftool=kernel[1]),
     ]
 
 

@@ -8,7 +8,7 @@ from netbpf.cli.options import json_option
 @click.command("inspect", short_help="Show what an object file holds and needs.")
 @click.argument("object_", metavar="OBJECT")
 @click.option(
-    "-n", "--name", "names", multiple=True, metavar="NAME",
+    "-n", "--program", "names", multiple=True, metavar="NAME",
     help="With --source: only this function or section. May be given several times.",
 )  # fmt: skip
 @click.option("-S", "--source", is_flag=True, help="Disassemble, with the lines of C.")
