@@ -38,7 +38,7 @@ python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
 netbpf send eth0 --hex ffffffffffff02000000000188b5 --expect wire0 --json
 head -c 70 in.pcap | netbpf send eth0 - --json 2>/dev/null
-netbpf replay builtin:xdp_count in.pcap --json
+netbpf replay builtin:xdp_count in.pcap --json --coverage
 ip link add wire9 type veth peer name eth9; ip link set eth9 up; ip link set wire9 up
 netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 builtin:xdp_globals >/dev/null
 python3 -m tests.docs.send 2 udp 53 eth9
@@ -54,7 +54,8 @@ netbpf rollback eth9 xdp_globals --confirm 1h --json; netbpf confirm >/dev/null
 netbpf detach xdp eth9 xdp_count --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
-netbpf test cases.toml --json; true
+netbpf test cases.toml --json --coverage; true
+netbpf run edit.bpf.c --packet "IP()/ICMP()" --coverage-data kept.json >/dev/null; cat kept.json
 ip link add wire8 type veth peer name eth8; netbpf attach xdp eth8 held.bpf.c --link >/dev/null
 mkfifo gate
 python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
@@ -87,7 +88,7 @@ ip link del eth6
 netbpf inspect wishes.bpf.c --json
 netbpf inspect wishes.bpf.c --source --json
 netbpf inspect wishes.bpf.c --headers --json
-netbpf run edit.bpf.c --packet "IP()/ICMP()" --json
+netbpf run edit.bpf.c --packet "IP()/ICMP()" --json --coverage
 netbpf run builtin:xdp_count --packet "IP(" --json
 netbpf detach xdp eth0 --json
 ip link del eth1
