@@ -69,9 +69,24 @@ def guard_of(name: str) -> str:
     return f"__{identifier(name).upper().strip('_') or 'BTF'}__"
 
 
+class _Remembering(Btf):
+    """The same BTF, which keeps the types that it has read: of the kernel's each is asked for three times."""
+
+    def __init__(self, btf: Btf) -> None:
+        self.__dict__.update(btf.__dict__)
+        self._known: dict[int, BtfType] = {}
+
+    def type(self, type_id: int) -> BtfType:
+        found = self._known.get(type_id)
+        if found is None:
+            found = self._known[type_id] = super().type(type_id)
+        return found
+
+
 class _Writer:
     def __init__(self, btf: Btf) -> None:
-        self._btf = btf
+        btf = _Remembering(btf)
+        self._btf: Btf = btf
         every = (btf.base.of_kind(*_DEFINED) if btf.base else []) + btf.of_kind(*_DEFINED)
         self._every = every
         self._names = Names(btf, every)
