@@ -11,14 +11,15 @@ import os
 import platform
 import sys
 
-from benchmarks import bed, chain, fixtures, inspect, replay, table
+from benchmarks import bed, chain, fixtures, inspect, replay, send, table
 from benchmarks.lines import lines
 from benchmarks.measure import BenchmarkError, Measurer
 
 ROUNDS = 15
 # Lines that are no commands beside one another, with modules of their own.
 OWN = {
-    "chain": chain.measure, "replay": replay.measure, "fixtures": fixtures.measure, "inspect": inspect.measure,
+    "chain": chain.measure, "replay": replay.measure, "send": send.measure, "fixtures": fixtures.measure,
+    "inspect": inspect.measure,
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
     return _text(ways, absent, add), [_json(ways)]
 
 
-def write_capture(path: Path, packets: int) -> None:
+def write_capture(path: Path, packets: int, sizes: tuple[int, ...] = _SIZES) -> None:
     """UDP packets of mixed sizes, from and to ports that vary."""
     chance = random.Random(1)
     with path.open("wb") as file:
@@ -79,7 +79,7 @@ def write_capture(path: Path, packets: int) -> None:
         for first in range(0, packets, 10_000):
             part = bytearray()
             for number in range(first, min(first + 10_000, packets)):
-                size = chance.choice(_SIZES)
+                size = chance.choice(sizes)
                 part += struct.pack(
                     "<IIII", 1_700_000_000 + number // 1000, number % 1000, size, size
                 )
