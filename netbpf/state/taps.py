@@ -99,4 +99,4 @@ def forget(name: str) -> None:
 
 def names() -> list[str]:
     """Of all captures that live or were killed."""
-    return [path.name for path in files_in(layout.tap_file("").parent)]
+    return [path.name for path in files_in(layout.tap_file("x").parent)]

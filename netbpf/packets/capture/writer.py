@@ -25,6 +25,7 @@ _OPTION = struct.Struct("<HH")
 _VERDICT_OPTION = struct.Struct("<HHBq3x")
 _QUEUE_OPTION = struct.Struct("<HHI")
 _LENGTH = struct.Struct("<I")
+_TWO = struct.Struct("<II")
 
 
 class CaptureWriter:
@@ -123,10 +124,10 @@ class CaptureWriter:
                 while at < len(data):
                     at += os.write(self._fd, data[at:])
         except BrokenPipeError:
-            self._cut()
+            self._cut(at)
             raise
         except OSError as error:
-            self._cut()
+            self._cut(at)
             raise NetbpfError(
                 f"cannot write {escape(self.path)}: {error.strerror}",
                 hint=f"the first {self._written} packets are in it, whole"
@@ -137,8 +138,16 @@ class CaptureWriter:
         self._written = self.packets
         self._waiting.clear()
 
-    def _cut(self) -> None:
-        """Take back what is not whole; nothing more is written."""
+    def _cut(self, written: int) -> None:
+        """Take back what is not whole of the bytes that were written; nothing more is."""
+        at = 0
+        while at + 8 <= written:
+            kind, total = _TWO.unpack_from(self._waiting, at)
+            if at + total > written:
+                break
+            at += total
+            self._written += kind == _PACKET
+        self._place += at
         self._waiting.clear()
         if self._regular:
             os.ftruncate(self._fd, self._place)

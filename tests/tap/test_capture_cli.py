@@ -1,0 +1,243 @@
+"""``netbpf capture``: what it prints and writes, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.lab import Lab
+from tests.cli.test_cli_chain_traffic import WAYS, attach, send
+from tests.tap.capturing import capture, command, eventually, program, rest, taken
+
+XDP = WAYS["xdp-native"]
+
+
+def tshark(path: Path, *fields: str) -> list[list[str]]:
+    """Fields of every packet of a file, as Wireshark reads it."""
+    words = [word for field in fields for word in ("-e", field)]
+    done = subprocess.run(
+        ["tshark", "-r", path, "-T", "fields", *words], capture_output=True, text=True, check=True
+    )
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def test_text(lab: Lab) -> None:
+    """A line for each packet; the counts on standard error; the hook as it was."""
+    attach(lab, XDP, "acl", stop=1111)
+    before = program(lab)
+    with command(lab, "dut0", "udp", "and", "not", "port", "9") as running:
+        send(lab, XDP, 1, 1111)
+        send(lab, XDP, 1)
+        send(lab, XDP, 1, 9)
+        assert running.stdout is not None
+        lines = [running.stdout.readline() for _ in range(2)]
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "drop acl: IP 10.0.0.1.1000 > 10.0.0.2.1111: UDP, length 58\n",
+        "pass acl: IP 10.0.0.1.1000 > 10.0.0.2.4000: UDP, length 58\n",
+    ]
+    assert (running.returncode, out) == (0, "")
+    assert err == (
+        "3 came, 2 matched\nverdicts of these: pass 1, drop 1\n"
+        "2 captured, 0 lost for want of room in the buffer\n"
+    )
+    assert program(lab) == before
+
+
+def test_json(lab: Lab) -> None:
+    """An object for each packet, and one with the counts."""
+    attach(lab, XDP, "acl", stop=1111)
+    with command(lab, "dut0", "--json", "-c", 2, "--snaplen", 20) as running:
+        send(lab, XDP, 2, 1111)
+        out, _ = running.communicate()
+    *packets, last = map(json.loads, out.splitlines())
+    assert {one["schema"] for one in (*packets, last)} == {"netbpf.capture/1"}
+    [first, _] = [one["packet"] for one in packets]
+    assert (first["verdict"], first["member"], first["length"]) == ("drop", "acl", 100)
+    assert (first["captured"], len(first["data"])) == (20, 40)
+    assert last["counts"] == {
+        "seen": 2, "matched": 2, "captured": 2, "lost": 0, "nested": 0, "verdicts": {"drop": 2},
+        "ended": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "name"), [("xdp-native", "XDP_DROP"), ("clsact", "shot")])
+def test_a_file_for_wireshark(lab: Lab, tmp_path: Path, way: str, name: str) -> None:
+    """Verdicts are where Wireshark's tools look for them."""
+    attach(lab, WAYS[way], "acl", stop=1111)
+    path = tmp_path / "found.pcapng"
+    with command(lab, "dut0", "-w", path, "-c", 3) as running:
+        send(lab, WAYS[way], 2, 1111)
+        send(lab, WAYS[way], 1)
+        running.communicate()
+    words = f"verdict {WAYS[way].drop} by acl"
+    rows = tshark(path, "frame.len", "udp.dstport", "frame.verdict", "frame.comment")
+    assert [row[:2] for row in rows] == [["100", "1111"], ["100", "1111"], ["100", "4000"]]
+    assert [row[3] for row in rows] == [words, words, f"verdict {WAYS[way].go_on} by acl"]
+    shown = subprocess.run(["tshark", "-r", path, "-V"], capture_output=True, text=True, check=True)
+    kind = "XDP" if way == "xdp-native" else "TC"
+    assert shown.stdout.count(f"eBPF_{kind}") == 3 or shown.stdout.count(f"eBPF {kind}") == 3
+    about = subprocess.run(["capinfos", "-M", path], capture_output=True, text=True, check=True)
+    assert "Number of packets:   3" in about.stdout
+    assert f"Name = dut0 {'xdp' if way == 'xdp-native' else 'tc/ingress'}" in about.stdout
+
+
+def test_a_pipe_whose_reader_goes_away(lab: Lab) -> None:
+    """A reader gets whole blocks as they come; when it goes, the hook is put back."""
+    attach(lab, XDP, "acl")
+    before = program(lab)
+    with command(lab, "dut0", "-w", "-") as running:
+        assert running.stdout is not None
+        got = b""
+        send(lab, XDP, 1)
+        while len(got) < 250:
+            got += os.read(running.stdout.fileno(), 65536)
+        assert got.startswith(b"\x0a\x0d\x0d\x0a")
+        assert b"verdict pass by acl" in got
+        running.stdout.close()
+        send(lab, XDP, 1)
+        assert running.wait(20) == 128 + signal.SIGPIPE
+        assert running.stderr is not None
+        assert "netbpf: error" not in running.stderr.read()
+    assert program(lab) == before
+
+
+def test_a_full_disk(lab: Lab, tmp_path: Path) -> None:
+    """It ends with an error, and what was written can be read."""
+    attach(lab, XDP, "acl")
+    before = program(lab)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    try:
+        with command(lab, "dut0", "-w", disk / "found.pcapng") as running:
+            for _ in range(20):
+                send(lab, XDP, 100)
+            assert running.wait(20) == 1
+            assert running.stderr is not None
+            assert "netbpf: error: cannot write" in running.stderr.read()
+        assert program(lab) == before
+        assert len(tshark(disk / "found.pcapng", "frame.verdict")) >= 100
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_the_interface_vanishes(lab: Lab) -> None:
+    """It ends, and says so; down, it goes on."""
+    with command(lab, "dut0") as running:
+        assert running.stderr is not None
+        lab.run("ip", "link", "set", "dut0", "down")
+        assert "dut0 is down: nothing comes until it is up" in running.stderr.readline()
+        lab.run("ip", "link", "del", "dut0")
+        assert running.wait(20) == 0
+        assert "interface dut0 is gone: the capture has ended" in running.stderr.read()
+
+
+def test_somebody_else_takes_the_hook(lab: Lab) -> None:
+    """It ends, and leaves alone what is there now."""
+    with command(lab, "dut0") as running:
+        lab.run("ip", "link", "set", "dut0", "xdp", "off")
+        assert running.wait(20) == 0
+        assert running.stderr is not None
+        assert "dut0 xdp: something else was put there, or it was emptied" in running.stderr.read()
+
+
+@pytest.mark.parametrize("way", ["xdp-native", "xdp-link", "tcx", "egress"])
+def test_killed(lab: Lab, way: str) -> None:
+    """SIGKILL: the very program comes back by itself, and nothing stays behind."""
+    attach(lab, WAYS[way], "acl", *WAYS[way].options)
+    before = program(lab)
+    with command(lab, *(() if way.startswith("x") else ("tc",)), "dut0") as running:
+        assert program(lab) != before
+        running.kill()
+        running.wait()
+        eventually(lab, before)
+    send(lab, WAYS[way], 1)
+    assert lab.get("dut0", "seen") == 1
+
+
+def test_killed_on_an_empty_hook(lab: Lab) -> None:
+    """Nothing is left there."""
+    with command(lab, "dut0") as running:
+        assert program(lab)
+        running.kill()
+        running.wait()
+        eventually(lab, 0)
+
+
+def watchers() -> set[int]:
+    """The processes that watch over captures of this test."""
+    mine = os.environ["NETBPF_STATE_DIR"].encode()
+    found = set()
+    for one in Path("/proc").iterdir():
+        try:
+            words = (one / "cmdline").read_bytes() if one.name.isdecimal() else b""
+            if b"netbpf.tap.watcher" in words and mine in (one / "environ").read_bytes():
+                found.add(int(one.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_killed_with_its_watcher(lab: Lab) -> None:
+    """The next command that changes hooks puts it back, and says so."""
+    attach(lab, XDP, "acl", stop=1111)
+    attach(lab, XDP, "count")
+    with command(lab, "dut0") as running:
+        [watcher] = watchers()
+        os.kill(watcher, signal.SIGKILL)
+        running.kill()
+        running.wait()
+    send(lab, XDP, 1, 1111)
+    assert "captures" in lab.hooks("dut0")[0]
+    done = lab("attach", "tc", "dut0", "builtin:tc_count")
+    assert f"the capture of process {running.pid}, which was killed, is gone" in done.err
+    [xdp] = [one for one in lab.hooks("dut0") if one["hook"] == "xdp"]
+    assert "captures" not in xdp
+    assert [one["name"] for one in xdp["members"]] == ["acl", "count"]
+    send(lab, XDP, 1, 1111)
+    [hook] = lab("chain", "xdp", "dut0", "--json").json["hooks"]
+    assert hook["members"][0]["verdicts"] == {"drop": 2}
+
+
+def test_a_change_waits_for_its_confirmation(lab: Lab) -> None:
+    """No capture begins then; one that ends meanwhile leaves the way back open, and goes once that is decided."""
+    attach(lab, XDP, "acl", stop=1111)
+    with capture(lab) as packets:
+        attach(lab, XDP, "count", "--confirm", "1h")
+        send(lab, XDP, 1)
+        taken(packets, 1)
+        done = lab("capture", "dut0", code=7)
+        assert "waits for its confirmation" in done.error
+        assert rest(packets) == []
+    lab("confirm", "--undo")
+    [hook] = lab.hooks("dut0")
+    assert "captures" not in hook
+    assert [one["name"] for one in hook["members"]] == ["acl"]
+    assert hook["program"]["name"] == "xdp_member"
+
+
+def test_losses_are_counted(lab: Lab) -> None:
+    """What nobody reads is lost, and each is counted."""
+    attach(lab, XDP, "acl")
+    with capture(lab) as packets:
+        for _ in range(20):
+            send(lab, XDP, 500)
+        found = rest(packets)
+        counts = packets.summary()
+    assert counts.matched == 10_000
+    assert counts.lost > 0
+    assert len(found) == counts.captured == 10_000 - counts.lost
+
+
+def test_usage(lab: Lab) -> None:
+    """What makes no sense is refused, with the place in the filter."""
+    done = lab("capture", "dut0", "udp", "prt", "53", code=2)
+    assert done.err.splitlines()[-3:-1] == ["  udp prt 53", "      ^^^"]
+    assert "libpcap cannot compile the filter" in done.err
+    assert "power of two" in lab("capture", "dut0", "--buffer", "3", code=2).error
+    assert lab.hooks("dut0") == []
