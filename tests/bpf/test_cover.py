@@ -371,8 +371,8 @@ def test_at_the_instruction_limit_it_counts_less_and_says_so(
     covered, found, _ = covered_run(compile_c(HEAD + LIMIT.format(rounds=rounds)), [FRAME] * 2)
     assert covered.level is level
     assert said(covered) == (
-        "limit is so complex that the verifier does not take it with more to count; of it there is "
-        + said(covered).partition("of it there is ")[2]
+        "limit is so complex that the verifier does not take it with more to count; what there is of it: "
+        + said(covered).partition("what there is of it: ")[2]
     )
     assert words in said(covered)
     source = LIMIT.format(rounds=rounds)

@@ -18,14 +18,15 @@ OPTIONS = {
     "--ingress --egress --netns --json --lock-timeout",
     "rollback": "xdp tc IFACE MEMBER --reset --dry-run --confirm --try --netns --json --lock-timeout",
     "run": "--packet --hex --number --program --hook --set --map-size --repeat --ifindex --rx-queue --meta --mark "
-    "--priority --cb --protocol -I -D --frontend --clang --btf --netns --json",
+    "--priority --cb --protocol -I -D --frontend --clang --btf --netns --json --coverage --coverage-html "
+    "--coverage-lcov --coverage-data",
     "replay": "--on --program --write --dropped --hook --set -I -D --frontend --clang --btf --limit --samples "
-    "--netns --json",
+    "--coverage --coverage-html --coverage-lcov --coverage-data --netns --json",
     "send": "IFACE CAPTURE --packet --hex --count --loop --rate --speed --xdp --batch --qdisc-bypass --sequence "
     "--expect --expect-netns --wait --netns --json",
     "diff": "OLD NEW CAPTURE --program --new-program --ignore --write --hook --set -I -D --frontend --clang --btf "
     "--limit --samples --json",
-    "test": "FILE --junit --json",
+    "test": "FILE --junit --coverage --coverage-html --coverage-lcov --coverage-data --json",
     "inspect": "OBJECT --source --headers --opcodes --json",
     "prog": "list show dump",
     "map": "list show dump lookup update delete pin",

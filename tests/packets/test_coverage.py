@@ -275,7 +275,7 @@ def test_what_was_reached_before_an_error_is_written() -> None:
 
 @pytest.mark.parametrize(
     ("refused", "level", "words"),
-    [(0, "counts", ""), (1, "hits", "what was reached, not how often"), (3, "nothing", "of it there is nothing")],
+    [(0, "counts", ""), (1, "hits", "what was reached, not how often"), (3, "nothing", "what there is of it: nothing")],
 )  # fmt: skip
 def test_a_chain_that_does_not_fit_with_probes_counts_less_and_says_so(
     monkeypatch: pytest.MonkeyPatch, refused: int, level: str, words: str
@@ -298,8 +298,10 @@ def test_a_chain_that_does_not_fit_with_probes_counts_less_and_says_so(
     assert done.code == 0
     found = from_json(done.json["coverage"])
     assert [one.level for one in found.programs] == [level]
-    said = "the verifier does not take all programs on eth0 with more to count; of it there is "
-    assert found.notes == ((said + words.removeprefix("of it there is "),) if refused else ())
+    said = (
+        "the verifier does not take all programs on eth0 with more to count; what there is of it: "
+    )
+    assert found.notes == ((said + words.removeprefix("what there is of it: "),) if refused else ())
     assert all(note in done.err for note in found.notes)
     assert (file_of(found, "guard.bpf.c").lines[line("large++")] == 1) is (level != "nothing")
 

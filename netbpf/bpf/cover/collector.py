@@ -352,7 +352,7 @@ def said(one: Covered) -> str:
     words = _WORDS[one.level]
     if not all(variant.complete for variant in one.variants):
         words += ", and of some lines only whether they were reached, or nothing"
-    return f"{one.note}; of it there is {words}"
+    return f"{one.note}; what there is of it: {words}"
 
 
 __all__ = ("Collector", "Covered", "Numbers", "Variant", "said")
