@@ -1,7 +1,8 @@
 """The values that flow between the layers: frozen, without behaviour, without contact to the kernel."""
 
+from dataclasses import dataclass
+
 from netbpf.constants import Hook, Mode
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ release (6.15). What is no instruction is said to be none; nothing here raises f
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.helpers import helper_name
-from netbpf.values import dataclass
 
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)  # classes
 _IMM, _ABS, _IND, _MEM, _MEMSX, _NOSPEC, _ATOMIC = 0x00, 0x20, 0x40, 0x60, 0x80, 0xC0, 0xC0  # modes

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from netbpf._sys import bpf as sys_bpf
@@ -19,7 +20,6 @@ from netbpf.bpf.targets import Target, Way
 from netbpf.constants import AttachType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, UsageError
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 _ENOTSUPP = 524  # the kernel's own ENOTSUPP (include/linux/errno.h), unknown to libc
 _EVENT_SOURCES = Path("/sys/bus/event_source/devices")

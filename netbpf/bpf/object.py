@@ -2,6 +2,7 @@
 
 import os
 from bisect import bisect_right
+from dataclasses import dataclass
 from pathlib import Path
 
 from netbpf.bpf.btf.ext import BtfExt, parse_ext
@@ -23,7 +24,6 @@ from netbpf.bpf.sections import Declared, declared, fits
 from netbpf.constants import Hook, ProgType
 from netbpf.errors import ObjectError
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 INSN_SIZE = 8
 MAX_BTF_SIZE = 16 << 20  # bytes; BTF_MAX_SIZE of kernel/bpf/btf.c

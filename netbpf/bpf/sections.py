@@ -4,10 +4,10 @@ The names of the first table are those of libbpf (docs/program_types.rst); the o
 """
 
 import re
+from dataclasses import dataclass
 
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.constants import AttachType, Hook, ProgFlag, ProgType
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ The names are libbpf's (docs/program_types.rst in its repository); how each gets
 """
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 from netbpf.constants import AttachType, ProgFlag, ProgType
-from netbpf.values import dataclass
 
 
 class Way(StrEnum):

@@ -9,6 +9,7 @@ to add lies in a map of its own.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,7 +21,6 @@ from netbpf.bpf.insn import Insn
 from netbpf.bpf.map import Map
 from netbpf.constants import MapType, ProgType
 from netbpf.errors import KernelError
-from netbpf.values import dataclass
 
 MAX_EDITS = 4000  # in one program; each takes at most some dozens of instructions
 _PACKET = bytes(64)

@@ -1,6 +1,7 @@
 """The variables of an object, and what is in them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from netbpf.bpf.btf.decode import field_decoder
 from netbpf.bpf.btf.shape import Field, shape
@@ -9,7 +10,6 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import MapFlag, MapType
-from netbpf.values import dataclass
 
 _MOST_SHOWN = 120  # characters of a value
 

@@ -1,14 +1,13 @@
 """What an upgrade does with each map, in values that people and JSON can take."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
 from netbpf.carry.steps import Step
 from netbpf.errors import ObjectError
-from netbpf.values import dataclass
 
 
 class Action(StrEnum):

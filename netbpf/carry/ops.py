@@ -1,12 +1,11 @@
 """The smallest parts of a value that move from one layout to another, each with its place in both."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
 from netbpf.bpf.btf.values import Buffer
-from netbpf.values import dataclass
 
 
 class Meaning(Enum):

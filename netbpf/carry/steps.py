@@ -1,9 +1,10 @@
 """What a plan leaves to be done: maps to make, and what to put into them."""
 
+from dataclasses import dataclass
+
 from netbpf.bpf.map import Map
 from netbpf.bpf.mapdefs import MapSpec
 from netbpf.carry.ops import Op
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

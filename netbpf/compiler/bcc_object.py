@@ -7,6 +7,7 @@ a map is used, programs in the section their context tells, function information
 
 import struct
 import sys
+from dataclasses import dataclass
 
 from netbpf.bpf.btf.build import Builder
 from netbpf.bpf.btf.copy import Copier
@@ -15,7 +16,6 @@ from netbpf.bpf.elf import SHF_ALLOC, STT_FUNC, STT_OBJECT
 from netbpf.compiler.elf_writer import CODE, DATA, R_BPF_64_64, ElfWriter
 from netbpf.constants import MapType
 from netbpf.errors import CompileError
-from netbpf.values import dataclass
 
 _INSN = struct.Struct("<BBhi" if sys.byteorder == "little" else ">BBhi")
 _LD_IMM64, _CALL = 0x18, 0x85

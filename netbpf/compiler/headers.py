@@ -2,11 +2,11 @@
 
 import os
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from netbpf.errors import ToolMissingError
-from netbpf.values import dataclass
 
 _PACKAGE = Path(__file__).parent
 OWN = _PACKAGE.parent / "include"  # <netbpf/...>

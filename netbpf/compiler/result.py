@@ -1,10 +1,9 @@
 """What compiling takes and gives."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from netbpf.values import dataclass
 
 Frontend = Literal["auto", "clang", "bcc"]
 StrPath = str | os.PathLike[str]

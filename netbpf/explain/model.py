@@ -1,8 +1,7 @@
 """A rejected program and its explanation as data; the command line and JSON show the same."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
-
-from netbpf.values import dataclass
 
 
 class CodeLine(NamedTuple):

@@ -1,9 +1,8 @@
 """What the doctor finds: one line each, with what to do about it."""
 
 import shlex
+from dataclasses import dataclass
 from enum import StrEnum
-
-from netbpf.values import dataclass
 
 
 class Level(StrEnum):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from netbpf._sys.describe import btf_details
 from netbpf.bpf.ids import btf_ids, map_ids, program_ids
@@ -9,7 +10,6 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
 from netbpf.errors import NotAttachedError
 from netbpf.insight.types import open_btf
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Self, TextIO
 
 from netbpf.bpf.btf.encode import encode_text
@@ -18,7 +19,6 @@ from netbpf.insight.fast_json import Writer
 from netbpf.insight.names import map_type_name
 from netbpf.live.reader import OpenMap
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 ANY, NOEXIST, EXIST = 0, 1, 2  # BPF_ANY, BPF_NOEXIST, BPF_EXIST
 

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from netbpf.insight.kallsyms import symbol_at
 from netbpf.insight.model import SourceLine
 from netbpf.insight.xlated import RunningCode
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 _MACHINES = {
     "x86_64": "i386:x86-64", "aarch64": "aarch64", "riscv64": "riscv:rv64", "s390x": "s390:64-bit",

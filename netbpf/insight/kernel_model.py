@@ -1,10 +1,9 @@
 """The values of ``prog``, ``map`` and ``link``: what of BPF there is in the kernel, and whose it is."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from netbpf._sys.describe import LinkPlace
 from netbpf.model import Attachment, LinkInfo, MapInfo, ProgramInfo
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

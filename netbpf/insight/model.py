@@ -1,7 +1,8 @@
 """The values of ``inspect``: an object file as a person wants to know it."""
 
+from dataclasses import dataclass
+
 from netbpf.bpf.btf.values import Value
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

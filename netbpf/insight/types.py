@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from netbpf._sys import bpf as sys_bpf
@@ -18,7 +19,6 @@ from netbpf.bpf.pin import is_bpffs
 from netbpf.errors import KernelError, NotAttachedError, ObjectError, UsageError
 from netbpf.insight.choose import parse
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 _PARTS = ("key", "value", "kv", "all")
 _WORDS = ("id", "prog", "program", "map", "file", "module")

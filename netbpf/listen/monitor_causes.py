@@ -5,11 +5,11 @@ Read from net/core/filter.c (xdp_do_redirect), kernel/bpf/devmap.c, cpumap.c, ne
 """
 
 import errno
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from netbpf.constants import MapType
 from netbpf.listen.monitor_model import Kind
-from netbpf.values import dataclass
 
 _IFF_UP: Final = 1
 _REDIRECT_MAPS: Final = frozenset({

@@ -1,9 +1,9 @@
 """What goes wrong on interfaces, as values."""
 
+from dataclasses import dataclass
 from enum import Enum
 
 from netbpf.model import Interface
-from netbpf.values import dataclass
 
 
 class Kind(Enum):

@@ -1,11 +1,10 @@
 """What the dispatcher of a chain counted: packets by member and verdict."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Self
 
 from netbpf.errors import NotAttachedError
 from netbpf.model import Attachment
-from netbpf.values import dataclass
 
 
 class MemberCounts:

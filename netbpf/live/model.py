@@ -1,10 +1,9 @@
 """The values of ``stats``: what one hook's program counted and holds at one moment."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.values import Value
 from netbpf.model import Attachment, Member
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Works on any program, whoever attached it: the program names its maps, and they 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Self
 
 from netbpf._sys.bpf import RunStats
@@ -31,7 +32,6 @@ from netbpf.live.model import (
 )
 from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
 from netbpf.model import Attachment, Member
-from netbpf.values import dataclass
 
 Decode = Callable[[Buffer], Value]
 

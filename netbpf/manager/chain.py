@@ -1,6 +1,6 @@
 """Changing the place of a member in its chain, and what it hands on, while it runs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from netbpf.bpf.chain import verdicts
 from netbpf.constants import Hook
@@ -15,7 +15,6 @@ from netbpf.model import Attachment
 from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ is, and the record beside them only says from which object they came. All of a s
 """
 
 from contextlib import ExitStack, suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from netbpf.bpf import hookup
@@ -30,7 +30,6 @@ from netbpf.net.netns import Namespace
 from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from netbpf.constants import Hook
 from netbpf.errors import HookBusyError, NetbpfError, NotAttachedError, UsageError
@@ -18,7 +18,6 @@ from netbpf.state import pending as store
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.state.pending import Pending, WentBack
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

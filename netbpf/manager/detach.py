@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from netbpf.constants import Hook
 from netbpf.errors import (
@@ -33,7 +33,6 @@ from netbpf.state.pending import Pending
 from netbpf.state.records import Record
 from netbpf.state.taps import alive
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 TC_HOOKS = (Hook.TC_INGRESS, Hook.TC_EGRESS)
 

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -30,7 +31,6 @@ from netbpf.net.netns import Namespace
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 # An interface's name holds neither a slash nor a colon (net/core/dev.c, dev_valid_name).
 _MEMBER = re.compile(

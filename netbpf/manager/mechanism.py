@@ -5,6 +5,7 @@ Each is put, swapped and taken the same way, so that what decides need not know 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from netbpf import layout
@@ -22,7 +23,6 @@ from netbpf.net.failures import program_label, shown
 from netbpf.net.filters import qdisc
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
-from netbpf.values import dataclass
 
 DEFAULT_PREF = 50  # as everywhere in the field: libxdp, bpfman
 

@@ -6,7 +6,7 @@ changes while captures run is built with them in it.
 """
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, Mode
@@ -36,7 +36,6 @@ from netbpf.state import records
 from netbpf.state import taps as lives
 from netbpf.state.records import Generation
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Bringing a member up to date, and back: another program in its place in one step, with what it has gathered."""
 
 from contextlib import ExitStack
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from netbpf.bpf.linker import link
 from netbpf.bpf.loader import Loaded, load
@@ -31,7 +31,6 @@ from netbpf.state import records
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.state.pending import Pending
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

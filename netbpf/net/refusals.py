@@ -7,13 +7,13 @@ the drivers, Linux 4.19 to 6.18; they change slowly, and what is not known is pa
 import errno
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from netbpf.constants import Mode
 from netbpf.errors import HookBusyError, NetbpfError, NotSupportedError, ObjectError
 from netbpf.net import remedies
 from netbpf.net.remedies import Answer, Scene
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

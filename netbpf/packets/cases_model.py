@@ -1,12 +1,11 @@
 """Tables of cases: what a file asks for, and what came of it."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from netbpf.constants import Hook
 from netbpf.packets.context import Context
-from netbpf.values import dataclass
 
 # A number is by how much something moves; a text is the value it has afterwards ("=5": also of a number).
 Expected: TypeAlias = int | float | bool | str

@@ -5,6 +5,7 @@ and maps that programs cannot write to (of programs, of maps, of interfaces) are
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from netbpf.bpf.btf.shape import shape
@@ -12,7 +13,6 @@ from netbpf.bpf.btf.values import Value, format_value
 from netbpf.constants import ARRAY_MAPS, FD_MAPS, HASH_MAPS, Hook, MapType
 from netbpf.live.reader import OpenMap, map_type
 from netbpf.live.tables import PROTOCOLS_MAP, VERDICTS_MAP, protocol_name, verdict_name
-from netbpf.values import dataclass
 
 _COMPARED: Final = (HASH_MAPS | ARRAY_MAPS | {MapType.LPM_TRIE}) - FD_MAPS
 # Programs write to these, and nothing can be read without taking it out, or without having listened before.

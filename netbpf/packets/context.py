@@ -1,12 +1,11 @@
 """What a program sees besides the packet: ``struct xdp_md`` and ``struct __sk_buff`` (include/uapi/linux/bpf.h)."""
 
 import struct
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from netbpf.constants import Hook
 from netbpf.errors import UsageError
-from netbpf.values import dataclass
 
 _XDP: Final = struct.Struct(
     "<6I"

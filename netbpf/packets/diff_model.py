@@ -1,12 +1,11 @@
 """The values of a comparison of two programs."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook
 from netbpf.manager.settings import Settings
 from netbpf.packets.replay_model import Sample
-from netbpf.values import dataclass
 
 FieldValue = int | str
 

@@ -1,13 +1,12 @@
 """The values of a replay."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from netbpf.bpf.btf.values import Value
 from netbpf.compiler.result import Options
 from netbpf.constants import Hook
 from netbpf.manager.settings import MapSizes, Settings
 from netbpf.net.netns import Namespace
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """Running one program on the packets of a capture, in order: what the ways of doing it have in common."""
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
 from netbpf.packets.capture.model import Block
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

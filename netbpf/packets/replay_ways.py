@@ -1,6 +1,7 @@
 """What packets are sent through, and how."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from netbpf.bpf.loader import Loaded
 from netbpf.constants import Hook
@@ -9,7 +10,6 @@ from netbpf.packets.batch import batch_runner
 from netbpf.packets.replay_runner import Runner
 from netbpf.packets.replay_single import SingleRunner
 from netbpf.packets.testrun import Bench
-from netbpf.values import dataclass
 
 Shares = dict[str, dict[str, int]]
 

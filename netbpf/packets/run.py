@@ -1,5 +1,6 @@
 """One packet through one program, with all that can be told of it: what ``netbpf run`` does."""
 
+from dataclasses import dataclass
 from itertools import repeat as times
 from typing import Final
 
@@ -12,7 +13,6 @@ from netbpf.packets.fields import Difference, differences
 from netbpf.packets.testrun import Bench, Outcome
 from netbpf.packets.verdicts import fate
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 _REDIRECT_MAP: Final = 51  # BPF_FUNC_redirect_map
 _TARGETS: Final = frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP})

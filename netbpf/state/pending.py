@@ -8,7 +8,7 @@ do: a file that is merely gone does not, for /run may be emptied by anybody.
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,6 @@ from netbpf.model import Interface, Occupant
 from netbpf.state.codec import plain, revive
 from netbpf.state.files import discard, files_in, read_small, write_whole
 from netbpf.state.records import Record, boot_id
-from netbpf.values import dataclass
 
 _LIMIT = 64 << 20  # bytes; a record may have 16 MiB
 KEPT_NOTES = 86400.0  # seconds that the word of a change that went back stays

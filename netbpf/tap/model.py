@@ -1,12 +1,12 @@
 """What a capture is asked for, and what it gives."""
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from netbpf.bpf.tap.place import LARGEST
 from netbpf.constants import Hook
 from netbpf.errors import UsageError
 from netbpf.state.lock import DEFAULT_TIMEOUT
-from netbpf.values import dataclass
 
 SNAPLEN: Final = 65_535
 BUFFER: Final = 16  # MiB

@@ -1,8 +1,7 @@
 """What is to be sent, and what came of it."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from netbpf.values import dataclass
 
 if TYPE_CHECKING:
     from netbpf.net.netns import Namespace

@@ -7,13 +7,12 @@ types (CO-RE relocations, LLVM 10). The bytes may be hostile: whatever does not 
 
 import struct
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from netbpf.bpf.btf.types import MAGIC, Btf, Kind
 from netbpf.errors import ObjectError
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 _HEADER = struct.Struct("<HBBI")
 _RANGES = struct.Struct("<IIII")  # func_info and line_info: offset and length of each

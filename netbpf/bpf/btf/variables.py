@@ -1,10 +1,11 @@
 """The global variables of an object or a running program, and how types are called."""
 
+from dataclasses import dataclass
+
 from netbpf.bpf.btf.shape import entries_of, shape
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.errors import ObjectError
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

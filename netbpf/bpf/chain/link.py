@@ -3,6 +3,7 @@
 import zlib
 from array import array
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf import insn as bpf
@@ -23,7 +24,6 @@ from netbpf.constants import (
     XdpAction,
 )
 from netbpf.errors import ObjectError
-from netbpf.values import dataclass
 
 _TYPE_ID_LOCAL = 6  # BPF_CORE_TYPE_ID_LOCAL (include/uapi/linux/bpf.h)
 # license_is_gpl_compatible() of include/linux/license.h.

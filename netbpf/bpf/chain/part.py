@@ -1,6 +1,7 @@
 """A member as the linker takes it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from netbpf.bpf.linker import Image
@@ -8,7 +9,6 @@ from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.constants import ProgFlag
 from netbpf.errors import NetbpfError
 from netbpf.text import escape
-from netbpf.values import dataclass
 
 Error = TypeVar("Error", bound=NetbpfError)
 

@@ -1,6 +1,7 @@
 """Giving a linked chain to the kernel."""
 
 import errno
+from dataclasses import dataclass
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.capabilities import Capability, permission_error
@@ -8,7 +9,6 @@ from netbpf._sys.fd import Fd
 from netbpf.bpf import rejection
 from netbpf.bpf.btf.fixup import for_old_kernel
 from netbpf.bpf.chain.link import Linked
-from netbpf.values import dataclass
 
 # Bytes, of memory that is only taken as the verifier writes; the kernel's limit is UINT_MAX >> 2.
 _LOG_SIZES = (1 << 24, (1 << 30) - 1)

@@ -5,11 +5,11 @@ include/uapi/linux/pkt_cls.h). The kernel's full names are understood too, and t
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from netbpf.constants import Hook, TcAction, XdpAction
 from netbpf.errors import UsageError
 from netbpf.text import did_you_mean, escape
-from netbpf.values import dataclass
 
 COUNTER = 8  # bytes
 OTHER = "other"  # what the counters call a number that is no verdict of the hook

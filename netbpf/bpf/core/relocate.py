@@ -7,6 +7,7 @@ not have is poisoned: behind a check such as bpf_core_field_exists() it is dead 
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from netbpf.bpf import insn as bpf
@@ -19,7 +20,6 @@ from netbpf.bpf.core.relocation import CoreKind, core_kind, type_text
 from netbpf.bpf.core.spec import Parts, Spec, local_spec, match_enumerator, match_field
 from netbpf.bpf.core.target import Target
 from netbpf.errors import ObjectError
-from netbpf.values import dataclass
 
 _POISONED = re.compile(rf"^(\d+): \(85\) call unknown#{POISON}$", re.MULTILINE)
 

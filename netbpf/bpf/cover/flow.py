@@ -6,6 +6,7 @@ packet, which end the program when they read behind its end, and ``bpf_throw``).
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover import registers
 from netbpf.bpf.cover.registers import ALL
 from netbpf.bpf.disasm import branch_target, falls_through
-from netbpf.values import dataclass
 
 _CLASS, _MODE, _LD, _ABS, _IND = 0x07, 0xE0, 0x00, 0x20, 0x40
 _TAIL_CALL = 12  # BPF_FUNC_tail_call

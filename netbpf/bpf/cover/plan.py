@@ -6,13 +6,13 @@ there; where too few are free, it keeps some on the stack meanwhile. It calls no
 verifier knows afterwards what it knew before.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover.flow import Edge, Flow, Kind
 from netbpf.bpf.insn import Insn
-from netbpf.values import dataclass
 
 _STORE64_IMM, _STORE64, _LOAD64, _ATOMIC64 = 0x7A, 0x7B, 0x79, 0xDB
 _ADD, _AND, _ADD_REG = 0x07, 0x57, 0x0F

@@ -7,6 +7,7 @@ CPU and not on the stack: members need all of that, and the code between may be 
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netbpf.bpf import insn as bpf
@@ -53,7 +54,6 @@ from netbpf.bpf.tap.place import (
 )  # fmt: skip
 from netbpf.bpf.tap.translate import translate
 from netbpf.constants import Hook
-from netbpf.values import dataclass
 
 if TYPE_CHECKING:
     from netbpf.bpf.chain.verdicts import Layout

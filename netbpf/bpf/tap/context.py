@@ -1,8 +1,9 @@
 """What a program's context says of a packet: struct xdp_md and struct __sk_buff (include/uapi/linux/bpf.h)."""
 
+from dataclasses import dataclass
+
 from netbpf.bpf.tap.asm import ADD, JEQ, R0, R1, R2, R3, R4, SUB, WORD, Assembler
 from netbpf.constants import Hook
-from netbpf.values import dataclass
 
 SKB_LOAD_BYTES, XDP_GET_BUFF_LEN, XDP_LOAD_BYTES = (
     26,

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from netbpf.explain import story, values
 from netbpf.explain.log import Log, Step
 from netbpf.explain.model import RejectedCode
 from netbpf.explain.source import function_of
-from netbpf.values import dataclass
 
 ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 Facts = Mapping[str, str]

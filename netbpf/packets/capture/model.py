@@ -1,10 +1,8 @@
 """What a capture is read as: blocks of packets that lie in one piece of memory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
-
-from netbpf.values import dataclass
 
 # Bytes that a packet may have in a capture: what libpcap takes (MAXIMUM_SNAPLEN). More is damage.
 MAX_RECORD = 262_144
