@@ -143,7 +143,7 @@ def test_a_second_reader_is_noticed(loaded: Outputs, ring: RingBuffer) -> None:
     assert ring.disturbed == 1
 
 
-@pytest.mark.parametrize("nonsense", [3, 1 << 40, (1 << 64) - 8, 1])
+@pytest.mark.parametrize("nonsense", [3, 1 << 40, 1 << 63, 1])
 def test_a_position_that_is_nonsense_harms_nobody(
     loaded: Outputs, ring: RingBuffer, nonsense: int
 ) -> None:

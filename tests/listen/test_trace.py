@@ -154,7 +154,8 @@ def test_the_command_on_an_interface(lab: Lab) -> None:
         f"dut0 xdp  attached[{number}] printing.bpf.c:15  in attached \\x1b[2J "
     )
     assert lines[1] == f"dut0 xdp  attached[{number}] below() printing.bpf.c:10  below attached 7"
-    assert err == "netbpf: 2 lines, 0 lost\n"
+    # Programs of others may print too, and be gone before anybody can look at them.
+    assert err.startswith("netbpf: 2 lines, 0 lost")
 
 
 def test_members_of_a_chain(lab: Lab) -> None:
