@@ -23,7 +23,7 @@ from benchmarks import replay
 from benchmarks.bed import HERE
 from benchmarks.measure import BenchmarkError, ratio
 
-XDP_PACKETS = 2_000_000
+XDP_PACKETS = 6_000_000
 CAPTURED = 300_000
 ROUNDS = 7  # at most: a round takes some seconds
 XDP_AIM, RAW_AIM = 1.2, 0.8

@@ -24,7 +24,7 @@ _LIVE: Final = 2  # BPF_F_TEST_XDP_LIVE_FRAMES
 # A call is as long as a stop may take to be seen: each costs a new page pool, and perhaps the processor (a million
 # packets a second with calls of 32,768, six with one call of two million; measured on a machine under load).
 _CALL_SECONDS: Final = 0.25
-_LEAST, _MOST_PER_CALL = 1 << 12, 1 << 22  # packets
+_LEAST, _MOST_PER_CALL = 1 << 16, 1 << 22  # packets
 _FIRST: Final = 256  # packets of the first call, by which one sees whether the driver takes any
 _ENTRY: Final = struct.Struct("<IIII")
 _STATE: Final = struct.Struct("<8Q")
@@ -149,7 +149,7 @@ class LiveSender:
             if self.exact and not self.sent:
                 raise self._nothing()
             fitting = int(count * _CALL_SECONDS / max(seconds, 1e-6))
-            most = min(max(fitting, _LEAST), _MOST_PER_CALL, 16 * count)
+            most = min(max(fitting, _LEAST), _MOST_PER_CALL, 256 * count)
 
     def _call(self, data: bytes, count: int) -> None:
         try:
