@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 
-from benchmarks import bed, chain, fixtures, inspect, replay, send, table
+from benchmarks import bed, capture, chain, fixtures, inspect, replay, send, table
 from benchmarks.lines import lines
 from benchmarks.measure import BenchmarkError, Measurer
 
@@ -19,7 +19,7 @@ ROUNDS = 15
 # Lines that are no commands beside one another, with modules of their own.
 OWN = {
     "chain": chain.measure, "replay": replay.measure, "send": send.measure, "fixtures": fixtures.measure,
-    "inspect": inspect.measure,
+    "inspect": inspect.measure, "capture": capture.measure,
 }  # fmt: skip
 
 
