@@ -1,6 +1,6 @@
 """Coverage of BPF programs by a run of pytest, also where xdist spreads it over processes."""
 
-import json
+import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -78,17 +78,13 @@ class Run:
         self.result: Coverage | None = None
         start(self._collector)
 
-    def hand_over(self) -> str:
-        """What this process has, for another one."""
-        from netbpf.packets.coverage_data import to_json
+    def hand_over(self) -> bytes:
+        """What this process has, for the one that started it."""
+        return pickle.dumps(self._own())
 
-        return json.dumps(to_json(self._own()))
-
-    def take(self, text: str) -> None:
-        """What another process has."""
-        from netbpf.packets.coverage_data import from_json
-
-        self._others.append(from_json(json.loads(text)))
+    def take(self, data: bytes) -> None:
+        """What a process has that this one started."""
+        self._others.append(pickle.loads(data))
 
     def _own(self) -> "Coverage":
         from netbpf.bpf.cover.active import start
@@ -106,7 +102,7 @@ class Run:
 
     def finish(self) -> "Coverage":
         """All of it, with the files written that were asked for."""
-        found = self._own().merged(self._others)
+        found = self._own().merged(self._others).settled()
         if self.wanted.sources:
             found = found.within(self.wanted.sources)
         if self.wanted.data:

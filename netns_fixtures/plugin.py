@@ -343,11 +343,11 @@ def pytest_testnodedown(node: Any) -> None:
     run = node.config.stash.get(_COVERAGE, None)
     if run is None:
         return
-    text = getattr(node, "workeroutput", {}).get(coverage.OUTPUT)
-    if text is None:
+    data = getattr(node, "workeroutput", {}).get(coverage.OUTPUT)
+    if data is None:
         run.lost.append(coverage.lost_worker(node))
     else:
-        run.take(text)
+        run.take(data)
 
 
 def pytest_terminal_summary(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from posixpath import normpath
+from posixpath import abspath, normpath
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover import counts
@@ -19,6 +19,7 @@ from netbpf.packets.coverage_model import (
     CoveredProgram,
     FileCoverage,
     Function,
+    Idle,
     merge_branches,
     merge_functions,
     plus,
@@ -38,11 +39,11 @@ class Covering:
 
     def result(self) -> Coverage:
         """What was reached of all programs that were loaded since it began."""
-        return self._done or measured(self.collector)
+        return self._done or measured(self.collector).settled()
 
     def finish(self) -> None:
         """Keep what there is now, and let go of the maps."""
-        self._done = measured(self.collector)
+        self._done = measured(self.collector).settled()
         self.collector.close()
 
 
@@ -79,14 +80,21 @@ def _measure(code: str, one: Covered) -> Coverage:
         files = [_by_instruction(code, one, flow, ran, edges)]
         words = f"{escape(one.program.name)} has no source lines in its object (compiled without -g): by instruction"
         note = f"{note}; {words}" if note else words
+    paths = [each.path for each in files]
+    if found:  # that of the program itself comes first
+        own = _path(found[0].source.file)
+        paths = [own, *(one for one in paths if one != own)]
     program = CoveredProgram(
-        one.program.name,
-        str(one.spec.elf.origin),
-        one.level.value,
-        note,
-        tuple(each.path for each in files),
+        one.program.name, str(one.spec.elf.origin), one.level.value, note, tuple(paths)
     )
+    if edges[0] == 0:
+        return Coverage(idle=(Idle(program, tuple(files)),))
     return Coverage(tuple(files), (program,))
+
+
+def _path(file: str) -> str:
+    """One name for one file: compilers are given it in several ways."""
+    return normpath(file).removeprefix(f"{abspath('.')}/")
 
 
 def _by_line(
@@ -102,7 +110,7 @@ def _by_line(
     text: dict[str, dict[int, str]] = {}
     for span, number in runs(flow, found, ran):
         source = span.source
-        file = normpath(source.file)
+        file = _path(source.file)
         key = file, source.line, span.function
         within[key] = _most(within[key], number) if key in within else number
         text.setdefault(file, {})[source.line] = source.text
@@ -119,7 +127,7 @@ def _by_line(
             seen.add(span.function)
             entered = edges[span.function]  # entries are the first edges, in the order of functions
             made = Function(names[span.function], span.source.line, entered)
-            functions.setdefault(normpath(span.source.file), []).append(made)
+            functions.setdefault(_path(span.source.file), []).append(made)
     return [
         FileCoverage(
             file,
@@ -158,7 +166,7 @@ def _branches(
         while jump and jump.at < span.end:
             if jump.at >= span.start and not _may_goto(one, jump.at):
                 source = span.source
-                made.setdefault(normpath(source.file), []).append(
+                made.setdefault(_path(source.file), []).append(
                     Branch(
                         BranchKey(code, jump.at), one.program.name, names[span.function], source.line, source.column,
                         jump.taken, jump.not_taken,

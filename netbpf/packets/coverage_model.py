@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -110,11 +110,33 @@ class CoveredProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """A program that was loaded and never ran."""
+
+    program: CoveredProgram
+    files: tuple[FileCoverage, ...]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What makes it another build of the same program: its name and where its first function is."""
+        return names_of(self.program)
+
+
+def names_of(program: CoveredProgram) -> tuple[str, str]:
+    """A program's name and the source file that it begins in, whoever compiled it."""
+    return program.name, program.files[0] if program.files else program.object
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
-    """All of it. ``share`` and ``branch_share`` are from 0 to 1; what nobody measured counts as not reached."""
+    """All of it. ``share`` and ``branch_share`` are from 0 to 1; what nobody measured counts as not reached.
+
+    ``idle`` are programs that never ran, until it is ``settled``.
+    """
 
     files: tuple[FileCoverage, ...] = ()
     programs: tuple[CoveredProgram, ...] = ()
+    idle: tuple[Idle, ...] = ()
 
     @property
     def lines(self) -> int:
@@ -160,7 +182,7 @@ class Coverage:
 
         write_lcov(path, self)
 
-    def merged(self, others: "Iterable[Coverage]") -> "Coverage":
+    def merged(self, others: "Sequence[Coverage]") -> "Coverage":
         """This and others: counts are added, and what was reached anywhere is reached."""
         files = {one.path: one for one in self.files}
         programs = dict.fromkeys(self.programs)
@@ -168,7 +190,18 @@ class Coverage:
             programs.update(dict.fromkeys(other.programs))
             for one in other.files:
                 files[one.path] = _both(files[one.path], one) if one.path in files else one
-        return Coverage(tuple(files[path] for path in sorted(files)), tuple(programs))
+        idle = [*self.idle, *(each for other in others for each in other.idle)]
+        # The same program may have been loaded in several processes.
+        once = {one.program: one for one in idle}
+        return Coverage(
+            tuple(files[path] for path in sorted(files)), tuple(programs), tuple(once.values())
+        )
+
+    def settled(self) -> "Coverage":
+        """With the programs that never ran: those of which no other build did, another compiler's for instance."""
+        ran = {names_of(one) for one in self.programs}
+        left = [Coverage(one.files, (one.program,)) for one in self.idle if one.names not in ran]
+        return Coverage(self.files, self.programs).merged(left)
 
     def within(self, prefixes: Iterable[str]) -> "Coverage":
         """Only the files below these directories, or with these names; relative ones are seen from here."""

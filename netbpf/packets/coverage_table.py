@@ -1,6 +1,5 @@
 """Coverage as a table for people: files, shares, and the lines that were not reached."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -9,7 +8,6 @@ from netbpf.packets.coverage_html import branch_words
 from netbpf.packets.coverage_model import Coverage, FileCoverage
 from netbpf.text import escape
 
-_PARENT = ".."
 _HEAD = ("coverage", "lines", "share", "branches", "share", "not reached")
 _RIGHT = range(1, 5)  # columns of numbers
 
@@ -50,12 +48,7 @@ def _row(name: str, files: Sequence[FileCoverage], missing: str) -> tuple[str, .
 
 
 def _shown(one: FileCoverage) -> str:
-    if one.unit != "line":
-        return f"{one.path} (instructions)"
-    if not one.path.startswith("/"):
-        return one.path
-    near = os.path.relpath(one.path)
-    return one.path if near.startswith(_PARENT) else near
+    return one.path if one.unit == "line" else f"{one.path} (instructions)"
 
 
 def _share(part: int, whole: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import netbpf
+from netbpf.compiler.result import Options
 from netbpf.errors import NetbpfError, ObjectError, PacketTextError, UsageError, VerifierError
 from netbpf.packets import replay_live
 from netbpf.packets.coverage import Covering
@@ -143,6 +144,31 @@ def test_runs_add_up_in_one_process_and_over_several() -> None:
     assert add_to_file("kept.json", one) == one
     assert add_to_file("kept.json", two) == merged
     assert [path.name for path in Path().glob("*kept*")] == ["kept.json"]
+
+
+def test_a_build_that_never_ran_counts_unless_another_one_did() -> None:
+    with netbpf.coverage() as covered:
+        Bench.open("guard.bpf.c").close()
+    idle = covered.result()
+    assert idle.reached == 0
+    assert line("large++") in file_of(idle, "guard.bpf.c").missing
+    newer = Options(defines=("NEWER",))
+    Path("guard.bpf.c").write_text(
+        GUARD.replace("large++;", "large++;\n#ifdef NEWER\n\tlarge += 4;\n#endif")
+    )
+    with netbpf.coverage() as covered:
+        Bench.open("guard.bpf.c", compiler=newer).close()
+        netbpf.run("guard.bpf.c", LARGE)
+    found = covered.result()
+    assert file_of(found, "guard.bpf.c").lines == file_of(cover(LARGE), "guard.bpf.c").lines
+    assert len(found.programs) == 1
+
+
+def test_one_file_by_several_names_is_one(tmp_path: Path) -> None:
+    with netbpf.coverage() as covered:
+        netbpf.run("guard.bpf.c", LARGE)
+        netbpf.run(str(tmp_path / "guard.bpf.c"), SMALL)
+    assert [one.path for one in covered.result().files] == ["guard.bpf.c", "small.h"]
 
 
 def test_only_some_files() -> None:
