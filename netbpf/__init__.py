@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from netbpf.api import trace as trace
     from netbpf.api import types as types
     from netbpf.api import unload as unload
+    from netbpf.api import walk as walk
     from netbpf.api import watch as watch
     from netbpf.constants import Hook as Hook
     from netbpf.constants import Mode as Mode
@@ -119,6 +120,7 @@ _HOMES = {
         "trace",
         "types",
         "unload",
+        "walk",
         "watch",
     ),
     "netbpf.constants": ("Hook", "Mode", "TcAction", "XdpAction"),
@@ -137,7 +139,7 @@ __all__ = [
     "__version__", "attach", "attach_auto", "capture", "chain", "companions", "compile", "confirm", "coverage",
     "detach", "detach_auto", "diff", "disassemble", "doctor", "elf_headers", "events", "features", "get", "has",
     "inspect", "monitor", "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member", "set_values",
-    "stats", "status", "watch",
+    "stats", "status", "walk", "watch",
 ]  # fmt: skip
 
 

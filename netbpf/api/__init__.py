@@ -29,7 +29,7 @@ from netbpf.api.inside import (
 )
 from netbpf.api.listening import events, trace
 from netbpf.api.loading import load, unload
-from netbpf.api.packets import coverage, diff, read_cases, replay, run, run_cases
+from netbpf.api.packets import coverage, diff, read_cases, replay, run, run_cases, walk
 from netbpf.api.sending import send
 from netbpf.api.values import get, set_values, stats, watch
 from netbpf.api.watching import monitor
@@ -84,6 +84,7 @@ __all__ = [
     "types",
     "unload",
     "upgrade",
+    "walk",
     "watch",
     "Which",
 ]

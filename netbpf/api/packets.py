@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netbpf.api.common import HookName, StrPath, hook_of
+from netbpf.constants import Hook
 from netbpf.errors import (
     UsageError,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from netbpf.packets.replay import Progress
     from netbpf.packets.replay_model import ReplayResult
     from netbpf.packets.run import RunResult
+    from netbpf.packets.walk_model import WalkResult
 
 
 def run(
@@ -164,6 +166,44 @@ def diff(
         compiler=compiler or Options(),
         kernel_btf=os.fspath(kernel_btf) if kernel_btf else None,
     )
+    return run(request, progress)
+
+
+def walk(
+    interface: str,
+    packet: bytes | str | None = None,
+    *,
+    capture: StrPath | None = None,
+    hooks: tuple[Hook, ...] = tuple(Hook),
+    number: int | None = None,
+    limit: int | None = None,
+    context: Context | None = None,
+    netns: str | Namespace | None = None,
+    progress: Progress | None = None,
+) -> WalkResult:
+    """Send packets through copies of what netbpf runs on an interface, and tell what each program did, and why.
+
+    ``packet`` is as for ``run``; or else ``capture`` is a file (``-``: standard input), of which ``number`` is one
+    packet, from 1, and ``limit`` the first so many. Of ``hooks`` a packet meets XDP, then TC ingress; where nothing
+    runs on those, TC egress. The copies have maps of their own that begin with what the live ones hold, and go on from
+    packet to packet; nothing that runs on the interface is touched. Packets that go the same way are one of ``groups``.
+    Raises NotAttachedError, NotManagedError for what others attached, CaptureError, UsageError and NotSupportedError
+    for a packet that cannot be run, ToolMissingError, InterfaceNotFoundError, PermissionDeniedError.
+
+    >>> result = netbpf.walk("eth0", "IP(src='10.0.0.7')/UDP(dport=80)")  # doctest: +SKIP
+    >>> print(result.groups[0].first.sentence)  # doctest: +SKIP
+    acl dropped it: acl.bpf.c:27 return XDP_DROP;, because acl.bpf.c:25 ...
+    """
+    if (packet is None) == (capture is None):
+        raise UsageError("say either a packet or a capture")
+    from netbpf.packets.expression import read_expression
+    from netbpf.packets.walk import WalkRequest
+    from netbpf.packets.walk import walk as run
+
+    data = read_expression(packet) if isinstance(packet, str) else packet
+    request = WalkRequest(
+        interface, tuple(hooks), data, capture, number, limit, context, netns
+    )  # fmt: skip
     return run(request, progress)
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "replay": ("replay", "Send every packet of a capture through a program."),
     "diff": ("diff", "Compare two programs on the packets of a capture."),
     "test": ("test", "Run a table of cases: packets, verdicts, counters."),
+    "explain": ("explain", "Tell what an interface's programs do to a packet, and why."),
     "send": ("send", "Send packets or a capture out of an interface."),
     "inspect": ("inspect", "Show what an object file holds and needs."),
     "prog": ("prog", "List, show and dump the programs of the kernel."),

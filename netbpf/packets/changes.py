@@ -6,6 +6,7 @@ and maps that programs cannot write to (of programs, of maps, of interfaces) are
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from netbpf.bpf.btf.shape import shape
@@ -57,11 +58,15 @@ class EntryChange:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything that changed. ``unseen`` are the names of maps whose content cannot be compared."""
+    """Everything that changed. ``unseen`` are the names of maps whose content cannot be compared.
+
+    ``large`` are those of maps with more entries than were to be compared.
+    """
 
     variables: tuple[VariableChange, ...] = ()
     entries: tuple[EntryChange, ...] = ()
     unseen: tuple[str, ...] = ()
+    large: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.variables or self.entries)
@@ -71,41 +76,53 @@ Content = dict[bytes, bytes]
 
 
 class Snapshot:
-    """The content of maps at one moment. ``changes`` compares it with what they hold now."""
+    """The content of maps at one moment. ``changes`` compares it with what they hold now.
 
-    def __init__(self, maps: Mapping[str, OpenMap], hook: Hook) -> None:
+    Maps of which more than ``most`` entries hold something are left out, and named.
+    """
+
+    def __init__(
+        self, maps: Mapping[str, OpenMap], hook: Hook, *, most: int | None = None
+    ) -> None:
         self._maps = {
             name: one for name, one in maps.items()
             if one.info.type in _COMPARED and not (one.holds_variables and one.map.frozen)
         }  # fmt: skip
         self._hook = hook
         self._unseen = tuple(name for name, one in maps.items() if one.info.type in _UNSEEN)
-        self._content = {name: _content(one) for name, one in self._maps.items()}
+        found = {name: _content(one, most) for name, one in self._maps.items()}
+        self._content = {name: one for name, one in found.items() if one is not None}
+        self._large = tuple(name for name, one in found.items() if one is None)
 
     def changes(self) -> Changes:
         """What is different now. The snapshot stays as it is."""
         variables: list[VariableChange] = []
         entries: list[EntryChange] = []
-        for name, one in self._maps.items():
-            before, after = self._content[name], _content(one)
+        for name, before in self._content.items():
+            one = self._maps[name]
+            after = _content(one) or {}
             if before == after:
                 continue
             if one.holds_variables:
                 variables += _variables(one, before.get(_ZERO, b""), after.get(_ZERO, b""))
             else:
                 entries += _entries(name, one, before, after, self._hook)
-        return Changes(tuple(variables), tuple(entries), self._unseen)
+        return Changes(tuple(variables), tuple(entries), self._unseen, self._large)
 
 
 _ZERO: Final = bytes(4)
 
 
-def _content(one: OpenMap) -> Content:
+def _content(one: OpenMap, most: int | None = None) -> Content | None:
+    """What is in a map; None for more than ``most`` entries."""
     if one.holds_variables:
         return {_ZERO: one.map.lookup(_ZERO) or b""}
     # An array has all its entries from the start: those that are zero are not worth keeping.
     found = one.map.nonzero() if one.info.type in ARRAY_MAPS else one.map.entries()
-    return {bytes(key): bytes(data) for key, data in found}
+    content = {
+        bytes(key): bytes(data) for key, data in islice(found, None if most is None else most + 1)
+    }
+    return None if most is not None and len(content) > most else content
 
 
 def _variables(one: OpenMap, before: bytes, after: bytes) -> Iterator[VariableChange]:

@@ -49,11 +49,24 @@ def from_file(path: str | os.PathLike[str], number: int | None = None) -> Given:
             if not _is_capture(head):
                 return _alone(head + file.read(_MOST), escape(os.fspath(path)), number)
     except OSError as error:
-        raise CaptureError(
-            f"cannot read {escape(os.fspath(path))}: {error.strerror}",
-            hint="check the path" if isinstance(error, FileNotFoundError) else None,
-        ) from None
+        raise _unreadable(path, error) from None
     return _of_capture(path, number)
+
+
+def holds_capture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a capture, by its first bytes. Raises CaptureError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return _is_capture(file.read(_HEAD))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> CaptureError:
+    return CaptureError(
+        f"cannot read {escape(os.fspath(path))}: {error.strerror}",
+        hint="check the path" if isinstance(error, FileNotFoundError) else None,
+    )
 
 
 def _is_capture(head: bytes) -> bool:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from netbpf.bpf.chain import Counters
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
+from netbpf.bpf.mapload import kernel_name
 from netbpf.bpf.object import ObjectSpec
-from netbpf.bpf.program import btf_by_id
+from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import FD_MAPS, Hook, MapType
 from netbpf.errors import NetbpfError, NotAttachedError, NotManagedError, UsageError
 from netbpf.live.reader import OpenMap
@@ -36,7 +37,7 @@ def live_copy(interface: str, hook: Hook | None, netns: str | Namespace | None) 
     """
     attachment = _chosen(interface, hook, netns)
     with ExitStack() as held:
-        copier = _Copier(attachment.occupant.hook, held)
+        copier = Copier(attachment.occupant.hook, held)
         copies = {one.name: copier.copy(one) for one in attachment.members}
         if len(copies) == 1:
             ((name, loaded),) = copies.items()
@@ -103,9 +104,14 @@ def _maps(copies: dict[str, Loaded]) -> dict[str, OpenMap]:
     return found
 
 
-class _Copier:
-    def __init__(self, hook: Hook, held: ExitStack) -> None:
-        self.hook, self.held = hook, held
+class Copier:
+    """Makes copies of a hook's members, which live as long as ``held``. Maps that members share, the copies share.
+
+    ``most`` is how many entries of a map are copied, None for all; ``notes`` say what the copies do not have.
+    """
+
+    def __init__(self, hook: Hook, held: ExitStack, most: int | None = None) -> None:
+        self.hook, self.held, self.most = hook, held, most
         self.notes: list[str] = []
         self._copied: dict[int, Map] = {}  # by the id of the live map: members may share it
 
@@ -137,18 +143,39 @@ class _Copier:
                         self._fill(name, one, loaded.maps[name])
         return loaded
 
-    @staticmethod
-    def _begin(spec: ObjectSpec, live: dict[str, Map]) -> None:
-        """What maps are made with: the sizes they have, and variables as they are, settings included."""
+    def _begin(self, spec: ObjectSpec, live: dict[str, Map]) -> None:
+        """What maps are made with: the sizes they have, variables as they are, settings included, and programs."""
         for name, one in live.items():
             made = spec.maps[name]
             if made.is_data:
                 made.initial = bytearray(one.lookup(bytes(4)) or made.initial or b"")
             elif made.type not in (MapType.RINGBUF, MapType.USER_RINGBUF):
                 made.max_entries = one.info.max_entries
+            if made.type == MapType.PROG_ARRAY:
+                made.slots = dict(self._programs(spec, name, one))
+
+    def _programs(self, spec: ObjectSpec, name: str, live: Map) -> Iterator[tuple[int, str]]:
+        """The programs of the object that a prog array holds; the copy has them at the same places."""
+        known = {kernel_name("", one.name): one.name for one in spec.programs}
+        for key, value in live.entries():
+            index, number = (int.from_bytes(one[:4], "little") for one in (key, value))
+            try:
+                with Program.by_id(number) as found:
+                    called = found.info.name
+            except NotAttachedError:
+                continue
+            if called in known:
+                yield index, known[called]
+            else:
+                self.notes.append(
+                    f"{escape(name)}[{index}] holds {escape(called)} (program {number}), which is not of "
+                    f"{spec.elf.origin}: the copy has nothing there"
+                )
 
     def _fill(self, name: str, live: Map, copy: Map) -> None:
         kind = live.info.type
+        if kind == MapType.PROG_ARRAY:
+            return
         if kind in FD_MAPS:
             if not copy.readable or any(True for _ in live.entries(1)):
                 self.notes.append(
@@ -157,7 +184,12 @@ class _Copier:
             return
         if not live.readable:
             return  # queues and ring buffers begin empty
-        for key, value in live.entries():
+        for number, (key, value) in enumerate(live.entries()):
+            if number == self.most:
+                self.notes.append(
+                    f"map {escape(name)} is not whole in the copy: it has the first {number:,} entries"
+                )
+                return
             data = bytes(value)
             if kind in _TARGETS:
                 data = data[:4].ljust(len(data), b"\0")

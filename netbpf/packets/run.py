@@ -1,6 +1,6 @@
 """One packet through one program, with all that can be told of it: what ``netbpf run`` does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat as times
 from typing import Final
 
@@ -71,15 +71,24 @@ def run_packet(
     context = context or Context()
     before = Snapshot(bench.maps(), bench.hook)
     outcome = bench.run(packet, context)
-    moved = before.changes()
+    result = told(bench, packet, context, outcome, before.changes())
+    if repeat == 1:
+        return result
+    same = not result.modified and outcome.meta == context.meta and not result.context
+    mean = _timed(bench, packet, context, repeat, same=same)
+    return replace(result, duration_ns=mean, runs=repeat)
+
+
+def told(
+    bench: Bench, packet: bytes, context: Context, outcome: Outcome, moved: Changes
+) -> RunResult:
+    """What is to be said of one run."""
     given = context.packet(packet)
     found = differences(given, outcome.data)
     touched = {} if bench.hook is Hook.XDP else changes(context, outcome.context)
-    same = given == outcome.data and outcome.meta == context.meta and not touched
-    mean = _timed(bench, packet, context, repeat, same=same) if repeat > 1 else outcome.duration_ns
     return RunResult(
         bench.program, bench.shown, bench.hook, given, outcome,
-        None if found is None else tuple(found), touched, moved, mean, repeat,
+        None if found is None else tuple(found), touched, moved, outcome.duration_ns, 1,
         (*bench.notes, *_notes(bench, packet, context, outcome)),
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def print_run(
     for note in everything:
         click.echo(f"netbpf: note: {escape(note)}", err=True)
     if as_json:
-        print_json("run", {**_json(result, everything), **(more or {})})
+        print_json("run", {**run_json(result, everything), **(more or {})})
         return
     say(_lines(result, verbose=verbose))
 
@@ -37,7 +37,8 @@ def print_run(
 # --- JSON ---
 
 
-def _json(result: RunResult, notes: tuple[str, ...]) -> dict[str, Any]:
+def run_json(result: RunResult, notes: tuple[str, ...]) -> dict[str, Any]:
+    """What ``netbpf.run/1`` says of a run."""
     return {
         "program": result.program,
         "object": result.object,
@@ -93,6 +94,11 @@ def _lines(result: RunResult, *, verbose: bool) -> Iterator[Line]:
     if len(result.data) != len(result.before):
         size = f"{len(result.before)} bytes in, {len(result.data)} out"
     yield Line(f"{escape(result.program)}: {result.verdict}, {size}, {_clock(result)}", "bold")
+    yield from change_lines(result, verbose=verbose)
+
+
+def change_lines(result: RunResult, *, verbose: bool) -> Iterator[Line]:
+    """What became of the packet, its context, variables and maps; with ``verbose`` also a hex dump."""
     if result.modified:
         yield from _packet_lines(result.fields)
     else:
