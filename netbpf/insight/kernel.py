@@ -9,12 +9,12 @@ from netbpf._sys.describe import fdinfo, link_place
 from netbpf._sys.fd import Fd
 from netbpf._sys.info import link_info
 from netbpf._sys.procfs import Descriptors
+from netbpf.bpf.holders import HolderTable
 from netbpf.bpf.ids import link_ids, map_ids, program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
 from netbpf.errors import KernelError, NotAttachedError
 from netbpf.insight.choose import Wanted, by_pin
-from netbpf.insight.holders import HolderTable
 from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
 from netbpf.model import Attachment
 

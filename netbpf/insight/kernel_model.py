@@ -1,25 +1,10 @@
 """The values of ``prog``, ``map`` and ``link``: what of BPF there is in the kernel, and whose it is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from netbpf._sys.describe import LinkPlace
+from netbpf.bpf.holders import NOBODY, Holders
 from netbpf.model import Attachment, LinkInfo, MapInfo, ProgramInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process that has a descriptor of something; ``name`` is its command, at most 15 characters."""
-
-    pid: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Holders:
-    """What keeps something alive, as far as it can be seen: pins and processes."""
-
-    pins: tuple[str, ...] = ()
-    processes: tuple[Process, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +13,7 @@ class KernelProgram:
 
     info: ProgramInfo
     memlock: int
-    holders: Holders = Holders()
+    holders: Holders = NOBODY
     hooks: tuple[Attachment, ...] = ()
 
 
@@ -43,7 +28,7 @@ class KernelMap:
     memlock: int
     frozen: bool
     programs: tuple[int, ...] = ()
-    holders: Holders = Holders()
+    holders: Holders = NOBODY
     hooks: tuple[Attachment, ...] = ()
     owner_type: int | None = None
     owner_jited: bool = False
@@ -57,4 +42,4 @@ class KernelLink:
     place: LinkPlace
     interface: str = ""
     program: str = ""
-    holders: Holders = field(default_factory=Holders)
+    holders: Holders = NOBODY

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 from netbpf.bpf.btf.values import Value
+from netbpf.bpf.holders import Process
 from netbpf.bpf.perfbuf import PerfBuffer
 from netbpf.bpf.ringbuf import RingBuffer
 from netbpf.errors import UsageError
-from netbpf.insight.kernel_model import Process
 from netbpf.listen.buffers import Buffer, Buffers, reject_others
 from netbpf.listen.readers import ring_readers
 from netbpf.listen.record_types import RecordType, RecordTypes

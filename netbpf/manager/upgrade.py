@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from netbpf.bpf.holders import pinned_maps
 from netbpf.bpf.linker import link
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
@@ -23,7 +24,6 @@ from netbpf.manager.sources import find_source
 from netbpf.manager.status import Records, opened
 from netbpf.manager.undo import Undo, uninterrupted
 from netbpf.model import Attachment, Member, ObjectRef
-from netbpf.net.holders import pinned_maps
 from netbpf.net.netns import Namespace
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session

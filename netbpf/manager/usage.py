@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from netbpf._sys.grace import grace_period
+from netbpf.bpf.holders import Holders
 from netbpf.bpf.ids import map_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
@@ -12,7 +13,6 @@ from netbpf.constants import MapType
 from netbpf.errors import NotAttachedError
 from netbpf.insight.choose import Wanted
 from netbpf.insight.kernel import links, programs
-from netbpf.insight.kernel_model import Holders
 from netbpf.manager.loadpins import Pinned
 from netbpf.manager.status import status
 from netbpf.model import Attachment

@@ -28,7 +28,7 @@ def _whose(one: Attachment) -> str:
     user = f" by user {one.program.uid}" if one.program.uid else ""
     words = f", loaded {ago(max(age, 0))} ago{user}"
     if one.occupant.link_id:
-        from netbpf.net.holders import link_holders  # only a link has them
+        from netbpf.bpf.holders import link_holders  # only a link has them
 
         holders = str(link_holders(one.occupant.link_id))
         words += f", held by {holders}" if holders else ""

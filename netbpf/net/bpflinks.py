@@ -39,7 +39,7 @@ def xdp_links() -> dict[tuple[int, int], int]:
 
 def link_words(link_id: int) -> str:
     """``bpf_link 5 holds it, kept by process 12 (ip) and the pin /sys/fs/bpf/x``; searched for, so for errors only."""
-    from netbpf.net.holders import link_holders
+    from netbpf.bpf.holders import link_holders
 
     holders = str(link_holders(link_id))
     return f"bpf_link {link_id} holds it" + (f", kept by {holders}" if holders else "")

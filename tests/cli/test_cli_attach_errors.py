@@ -16,12 +16,11 @@ import pytest
 from netbpf._sys import bpf, capabilities, confinement
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
-from netbpf.bpf import pin
+from netbpf.bpf import holders, pin
 from netbpf.bpf.program import Program
 from netbpf.constants import AttachType, Hook, Mode
 from netbpf.manager.words import occupant_text
 from netbpf.model import Attachment, Interface, Occupant, ProgramInfo
-from netbpf.net import holders
 from tests.cli.lab import ROOT, Done, Lab
 
 AGE = r"loaded (?:\d+[dhms] )+ago"
@@ -113,15 +112,15 @@ def test_the_search_for_holders_is_bounded(lab: Lab, monkeypatch: pytest.MonkeyP
     with foreign_link(lab):
         number = lab.hooks()[0]["link_id"]
         assert os.getpid() in [one.pid for one in holders.link_holders(number).processes]
-        monkeypatch.setattr(holders, "_MOST_DESCRIPTORS", 0)
+        monkeypatch.setattr(holders, "_FEW_DESCRIPTORS", 0)
         assert holders.link_holders(number).processes == ()
 
 
 def test_many_holders_are_counted() -> None:
     some = tuple(holders.Process(number, "x\x1b") for number in range(1, 6))
-    assert str(holders.Holders(some[:1])) == "process 1 (x\\x1b)"
-    assert str(holders.Holders(some[:1], (Path("/p"),))) == "process 1 (x\\x1b) and the pin /p"
-    assert str(holders.Holders(some)).endswith("process 3 (x\\x1b) and 2 more")
+    assert str(holders.Holders((), some[:1])) == "process 1 (x\\x1b)"
+    assert str(holders.Holders(("/p",), some[:1])) == "process 1 (x\\x1b) and the pin /p"
+    assert str(holders.Holders((), some)).endswith("process 3 (x\\x1b) and 2 more")
     assert str(holders.Holders()) == ""
 
 

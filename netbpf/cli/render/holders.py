@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from netbpf.insight.kernel_model import Holders
+from netbpf.bpf.holders import Holders
 from netbpf.model import Attachment
 from netbpf.text import escape
 
