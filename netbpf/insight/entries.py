@@ -66,9 +66,9 @@ class Entries:
             if self.btf and self.info.btf_key_type_id:
                 lpm = self.info.type == MapType.LPM_TRIE
                 return encode_text(self.btf, self.info.btf_key_type_id, text, name=self.info.name, lpm=lpm)  # fmt: skip
-            return encode_raw(text, self.info.key_size, name="the key")
+            return encode_raw(text, self.info.key_size, name="key")
         except (ObjectError, UsageError) as error:
-            error.message = f"map {self.name}: {error.message}"
+            self._say_what(error, "key")
             raise
 
     def value(self, text: str, base: bytes | None = None) -> bytes:
@@ -85,8 +85,16 @@ class Entries:
         try:
             return self._per_cpu(text) if self.map.per_cpu else self._one(text, base)
         except (ObjectError, UsageError) as error:
-            error.message = f"map {self.name}: {error.message}"
+            self._say_what(error, "value")
             raise
+
+    def _say_what(self, error: ObjectError | UsageError, what: str) -> None:
+        """Of types the map's name stands for key and value alike (it hints at addresses): say which it is."""
+        name = escape(self.info.name)
+        rest = error.message.removeprefix(name)
+        if name and rest != error.message and rest[:1] in (" ", ".", "["):
+            error.message = f"{what}{rest}"
+        error.message = f"map {self.name}: {error.message}"
 
     def _one(self, text: str, base: bytes | None = None) -> bytes:
         size = self.info.value_size
@@ -94,7 +102,7 @@ class Entries:
             return encode_text(
                 self.btf, self.info.btf_value_type_id, text, base=base or bytes(size), name=self.info.name
             )[:size]  # fmt: skip
-        return encode_raw(text, size, name="the value")
+        return encode_raw(text, size, name="value")
 
     def _per_cpu(self, text: str) -> bytes:
         cpus, stride = possible_cpus(), self.map.stride

@@ -42,6 +42,7 @@ struct cfg {
 struct flexible { __u32 n; __u16 items[]; };
 struct prefix4 { __u32 prefixlen; __u8 addr[4]; };
 struct prefix6 { __u32 prefixlen; struct in6_addr addr; };
+struct on_interface { __u32 len; __u32 ifindex; __be32 src; __u32 port; };
 struct prefix_mac { __u32 prefixlen; __u8 addr[6]; } __attribute__((packed));
 """
 
@@ -308,7 +309,20 @@ def test_flexible_arrays_take_what_the_base_has_room_for(text: Encoder) -> None:
         ("prefix4", "10.0.0.0/8", b"\x08\0\0\0\x0a\0\0\0"),
         ("prefix4", "10.0.0.1", b"\x20\0\0\0\x0a\0\0\x01"),
         ("prefix4", "{prefixlen: 8, addr: 10.0.0.0}", b"\x08\0\0\0\x0a\0\0\0"),
+        ("prefix4", "{addr: 10.0.0.0/8}", b"\x08\0\0\0\x0a\0\0\0"),
+        ("prefix4", "{addr: 10.0.0.1}", b"\x20\0\0\0\x0a\0\0\x01"),
+        ("prefix4", "{addr: 0.0.0.0/0}", bytes(8)),
+        ("prefix4", "{prefixlen: 8, addr: 10.0.0.0/8}", b"\x08\0\0\0\x0a\0\0\0"),
+        ("prefix4", "{prefixlen: 0}", bytes(8)),
         ("prefix6", "2001:db8::/32", b"\x20\0\0\0\x20\x01\x0d\xb8" + bytes(12)),
+        ("prefix6", "{addr: 2001:db8::/32}", b"\x20\0\0\0\x20\x01\x0d\xb8" + bytes(12)),
+        (
+            "on_interface",
+            "{ifindex: 3, src: 10.0.0.0/8}",
+            b"\x28\0\0\0\3\0\0\0\x0a\0\0\0" + bytes(4),
+        ),
+        ("on_interface", "{ifindex: 3}", b"\x20\0\0\0\3" + bytes(11)),
+        ("on_interface", "{src: 10.0.0.1}", b"\x40\0\0\0\0\0\0\0\x0a\0\0\1" + bytes(4)),
         ("prefix_mac", "02:00:00:00:00:00/24", b"\x18\0\0\0\x02" + bytes(5)),
     ],
 )
@@ -323,11 +337,28 @@ def test_keys_of_lpm_tries(text: Encoder, kind: str, typed: str, data: bytes) ->
         ("10.0.0.0/-1", "prefix length -1 is out of range"),
         ("10.0.0.0/x", "limit is struct prefix4: '10.0.0.0/x' is no prefix"),
         ("::/0", "is no prefix"),
+        (
+            "{addr: 10.0.0.0/33}",
+            "limit.addr: '10.0.0.0/33': prefix length 33 is out of range 0..32",
+        ),
+        (
+            "{prefixlen: 33, addr: 10.0.0.0}",
+            "limit.prefixlen: prefix length 33 is out of range 0..32",
+        ),
+        ("{prefixlen: 9, addr: 10.0.0.0/8}", "limit.prefixlen is '9', and the address says 8"),
+        ("{addr: ::/8}", "limit.addr is u8.4.: '::/8' is no"),
+        ("{adr: 10.0.0.0/8}", "adr"),
     ],
 )
 def test_bad_prefixes(text: Encoder, typed: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, ObjectError), match=message):
         text("struct prefix4 limit", typed, lpm=True)
+
+
+def test_what_lies_behind_a_prefix_is_refused(text: Encoder) -> None:
+    for typed in ("{src: 10.0.0.0/8, port: 53}", "{ifindex: 3, src: 10.0.0.0/32, port: 53}"):
+        with pytest.raises(UsageError, match="behind the prefix of src is not compared"):
+            text("struct on_interface limit", typed, lpm=True)
 
 
 # --- parts by path ---

@@ -15,7 +15,7 @@ Whatever ``decode`` gives is taken back, and more:
   ``\\0`` and ``\\\\`` are understood;
 - lists for arrays; elements not mentioned become 0, as in a C initialiser;
 - ``{name: value}`` for structs and unions; members not mentioned keep what ``base`` has, else 0;
-- ``10.0.0.0/8`` for keys of LPM tries; an address alone stands for itself, all bits;
+- ``10.0.0.0/8`` for keys of LPM tries, and ``{src: 10.0.0.0/8}``; an address alone stands for itself, all bits;
 - from Python also bytes of exactly the type's size, for anything.
 
 Values that do not fit raise UsageError with the type and its range; members and elements that do not
@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from netbpf.bpf.btf.literal import number, parse_literal, shown
+from netbpf.bpf.btf.lpm import with_length
 from netbpf.bpf.btf.path import (
     Path,
     Place,
@@ -63,7 +64,8 @@ def encode(
     """
     of = shape(btf, type_id, name=name, lpm=lpm)
     data = _start(of, base)
-    _write(data, whole(of, len(data), name), value)
+    meant = with_length(of, value, name) if lpm else value
+    _write(data, whole(of, len(data), name), meant)
     return bytes(data)
 
 
@@ -79,7 +81,8 @@ def encode_text(
     """The same for text as typed: quotes are taken off, and a ``char`` array takes the rest as it is."""
     of = shape(btf, type_id, name=name, lpm=lpm)
     data = _start(of, base)
-    _write(data, whole(of, len(data), name), read_text(of, text))
+    value = read_text(of, text)
+    _write(data, whole(of, len(data), name), with_length(of, value, name) if lpm else value)
     return bytes(data)
 
 
