@@ -17,6 +17,7 @@ packages=(
 	linux-libc-dev        # <linux/bpf.h>
 	python3-bpfcc         # the BCC dialect
 	"$headers"            # which BCC compiles against
+	libpcap0.8            # filters of captures
 	clang-19              # tests: the second compiler
 	bpftool               # tests: a second opinion; benchmarks
 	xdp-tools             # tests: libxdp's dispatcher; benchmarks: xdp-loader

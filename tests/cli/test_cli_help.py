@@ -44,6 +44,8 @@ OPTIONS = {
     "--json --lock-timeout",
     "status": "--all-netns --netns --json",
     "stats": "--watch --count --all --netns --json",
+    "capture": "IFACE FILTER --ingress --egress --write --verdict --member --count --snaplen --buffer --mode native skb "
+    "--lock-timeout --json --netns --verbose",
     "monitor": "IFACE --all-netns --drops programs all none --interval --count --duration --netns --json",
     "get": "--hook --netns --json",
     "set": "--hook --netns --json",

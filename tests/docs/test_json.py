@@ -30,6 +30,8 @@ netbpf attach xdp eth7 forward.bpf.c --redirect 'ports[1]=eth1' >/dev/null
 netbpf monitor eth7 --interval 60 --json >wrong & until [ -s wrong ]; do sleep 0.05; done
 python3 -m tests.docs.send 2 udp 53 eth7
 kill $!; wait $!; cat wrong; ip link del eth7
+netbpf capture xdp eth0 -c 1 --json 2>told >seen & until [ -s told ]; do sleep 0.05; done
+netbpf status eth0 --json; python3 -m tests.docs.send 1 udp 53 eth0; wait $!; cat seen
 netbpf get eth0 packets tc_globals.sizes --json
 netbpf set eth0 min_bytes=64 --json
 netbpf attach tc eth1 builtin:tc_count --confirm 1h --json >/dev/null; netbpf confirm --undo --json
