@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from netbpf.bpf import insn as bpf
+from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.bpf.cover.flow import Flow
 from netbpf.bpf.cover.insert import Around
 from netbpf.bpf.cover.maprefs import maps_of_calls
@@ -111,13 +112,31 @@ def around(
         key_size = value_size = 0
         if made is not None and made.key_size <= MAX_KEY:
             key_size = made.key_size
-            if values and does is Does.LOOKUP and made.type in _VALUES:
+            plain = made.type in _VALUES and not _guarded(spec.btf, made.value_type_id)
+            if values and does is Does.LOOKUP and plain:
                 value_size = min(made.value_size, MAX_VALUE)
         site = Site(at, does, made.name if made else "", key_size, value_size)
         number = first + len(sites)
         places[at] = Around(_before(log, number, site, key, behind=behind), _behind(log, site))
         sites.append(site)
     return places, sites
+
+
+def _guarded(btf: Btf | None, type_id: int) -> bool:
+    """Whether a value has a part that the verifier lets no program read: a lock, a timer, a list (``struct bpf_*``), or
+    perhaps a pointer."""
+    if btf is None or not type_id:
+        return False
+    one = btf.resolve(type_id)
+    if one.kind is Kind.ARRAY:
+        return _guarded(btf, btf.array(one).type_id)
+    if one.kind is Kind.PTR:
+        return True
+    if one.kind not in (Kind.STRUCT, Kind.UNION):
+        return False
+    return one.name.startswith("bpf_") or any(
+        _guarded(btf, each.type_id) for each in btf.members(one)
+    )
 
 
 def _before(log: Ring, number: int, site: Site, key: int, *, behind: bool) -> list[Insn]:
