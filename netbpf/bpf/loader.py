@@ -326,7 +326,12 @@ class _Loader:
 
             def submit(made: Image, statistics: bool) -> Answer:
                 size, level = (_STATISTICS_SIZE, _STATISTICS) if statistics else (0, 1)
-                fd, number, raw = self._attempt(self._request(made, program), size, level)
+                request = self._request(made, program)
+                fd, number, raw = self._attempt(request, size, level)
+                if number == errno.EINVAL and request.btf_fd:
+                    # As below: a kernel that does not take what is said of functions and lines may take the code.
+                    plain = request._replace(btf_fd=0, func_info=b"", line_info=b"")
+                    fd, number, raw = self._attempt(plain, size, level)
                 if fd:
                     unwanted.callback(fd.close)
                     taken.append((made, fd))

@@ -96,6 +96,8 @@ def test_random_programs(seed: int) -> None:
         covered, edges, orders = counted(image, level, packets)
         flow = covered.flow
         assert flow
+        # With room on the stack only the number of steps may be too much.
+        assert covered.level is level or deep > 400 or "complex" in covered.note
         if covered.level is Level.TRACE:
             assert orders == [one.order for one in machines]
             continue
