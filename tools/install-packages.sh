@@ -22,6 +22,7 @@ packages=(
 	bpftool               # tests: a second opinion; benchmarks
 	xdp-tools             # tests: libxdp's dispatcher; benchmarks: xdp-loader
 	iproute2              # tests: ip and tc as foreign managers; benchmarks
+	graphviz              # netbpf prog dump --cfg svg
 	ethtool               # tests: offloads and features of interfaces
 	tcpdump               # tests: a second opinion on packets
 	tshark                # tests: what Wireshark makes of captures that netbpf writes

@@ -91,16 +91,14 @@ def maps(which: Which | None = None, *, all_netns: bool = False) -> list[KernelM
     return run(_wanted(which), lambda: status(all_netns=all_netns))
 
 
-def links(which: Which | None = None) -> list[KernelLink]:
-    """The links that the kernel has: all, or one by its id or pin. Raises NotAttachedError, PermissionDeniedError."""
+def links(which: Which | None = None, *, all_netns: bool = False) -> list[KernelLink]:
+    """The links that the kernel has: all, or one by its id or pin.
+
+    Interfaces have names in this network namespace, or in all. Raises NotAttachedError, PermissionDeniedError.
+    """
     from netbpf.insight.kernel import links as run
 
-    def names() -> dict[int, str]:
-        from socket import if_nameindex
-
-        return dict(if_nameindex())
-
-    return run(_wanted(which), names)
+    return run(_wanted(which), lambda: status(all_netns=all_netns))
 
 
 def program_code(which: Which) -> list[Listing]:

@@ -3,6 +3,7 @@
 import errno
 import functools
 import itertools
+import sys
 from collections.abc import Iterator
 
 from netbpf._sys import bpf as sys_bpf
@@ -121,6 +122,10 @@ class Map(Handle[MapInfo]):
             return NetbpfError(
                 f"map {name} is full ({info.max_entries} of {info.max_entries} entries)"
             )
+        if error.errno == errno.EINVAL and info.type == MapType.LPM_TRIE:
+            length, most = int.from_bytes(key[:4], sys.byteorder), (info.key_size - 4) * 8
+            if length > most:
+                return ObjectError(f"map {name}: prefix length {length} is out of range 0..{most}")
         if error.errno in (errno.EPERM, errno.EACCES):
             if self.frozen:
                 return NotSupportedError(

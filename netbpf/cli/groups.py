@@ -1,10 +1,24 @@
 """Commands with commands of their own: ``netbpf prog list``."""
 
+import re
 from typing import Any
 
 import click
 
 from netbpf.text import did_you_mean
+
+
+class ValuesCommand(click.Command):
+    """A command that takes ``-5`` for the number that it is, and not for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As ever; what begins with a minus and a digit is an argument."""
+        # Only then, so that other commands name options that they do not know.
+        ctx.ignore_unknown_options = any(_NEGATIVE.match(one) for one in args)
+        return super().parse_args(ctx, args)
+
+
+_NEGATIVE = re.compile(r"-\.?\d")
 
 
 class Group(click.Group):

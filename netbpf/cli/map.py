@@ -1,9 +1,14 @@
 """``netbpf map``."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
-from netbpf.cli.groups import Group
+from netbpf.cli.groups import Group, ValuesCommand
 from netbpf.cli.options import json_option
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _all_netns = click.option(
     "-a", "--all-netns", is_flag=True, help="Interfaces of all network namespaces, not only of this one."
@@ -45,6 +50,21 @@ def show_command(which: tuple[str, ...], all_netns: bool, as_json: bool) -> None
 _one = click.argument("which", metavar="MAP")
 
 
+def _words(metavar: str) -> Callable[[_Command], _Command]:
+    return click.argument("words", metavar=metavar, nargs=-1, required=True)
+
+
+def _taken(words: tuple[str, ...], *wanted: str) -> tuple[tuple[str, ...], list[str]]:
+    """The map, which may have bpftool's word before it (``name 17``), and what follows. UsageError for more or less."""
+    count = 2 if len(words) == len(wanted) + 2 and words[0] in ("id", "name", "pinned") else 1
+    rest = list(words[count:])
+    if len(rest) < len(wanted):
+        raise click.UsageError(f"Missing argument {wanted[len(rest)]!r}.")
+    if len(rest) > len(wanted):
+        raise click.UsageError(f"Got unexpected extra argument ({rest[len(wanted)]})")
+    return words[:count], rest
+
+
 @map_command.command("dump", short_help="All entries of a map.")
 @_which
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many entries.")
@@ -61,29 +81,25 @@ def dump_command(which: tuple[str, ...], limit: int | None, as_json: bool) -> No
         render.print_dump(found, limit, as_json=as_json)
 
 
-@map_command.command("lookup", short_help="One entry.")
-@_one
-@click.argument("key")
+@map_command.command("lookup", cls=ValuesCommand, short_help="One entry.")
+@_words("MAP KEY")
 @json_option
-def lookup_command(which: str, key: str, as_json: bool) -> None:
+def lookup_command(words: tuple[str, ...], as_json: bool) -> None:
     """Print the entry of a key, which is written as its type has it: 53, 10.0.0.1, '{src: 10.0.0.1, port: 53}'."""
     from netbpf import api
     from netbpf.cli.render import entries as render
 
+    which, (key,) = _taken(words, "KEY")
     with api.map_entries(which) as found:
         render.print_entry(found, found.lookup(key), as_json=as_json)
 
 
-@map_command.command("update", short_help="Write an entry.")
-@_one
-@click.argument("key")
-@click.argument("value")
+@map_command.command("update", cls=ValuesCommand, short_help="Write an entry.")
+@_words("MAP KEY VALUE")
 @click.option("--new", is_flag=True, help="Only if there is no such entry.")
 @click.option("--existing", is_flag=True, help="Only if there is such an entry.")
 @json_option
-def update_command(
-    which: str, key: str, value: str, new: bool, existing: bool, as_json: bool
-) -> None:
+def update_command(words: tuple[str, ...], new: bool, existing: bool, as_json: bool) -> None:
     """Write an entry; members of a struct that VALUE does not mention keep what they have.
 
     A per-CPU map takes a list with a value for each CPU, or all:VALUE.
@@ -97,21 +113,22 @@ def update_command(
     from netbpf.cli.render import entries as render
     from netbpf.insight.entries import ANY, EXIST, NOEXIST
 
+    which, (key, value) = _taken(words, "KEY", "VALUE")
     with api.map_entries(which) as found:
         found.update(key, value, NOEXIST if new else EXIST if existing else ANY)
         if as_json:
             render.print_entry(found, found.lookup(key), as_json=True)
 
 
-@map_command.command("delete", short_help="Remove an entry.")
-@_one
-@click.argument("key")
+@map_command.command("delete", cls=ValuesCommand, short_help="Remove an entry.")
+@_words("MAP KEY")
 @json_option
-def delete_command(which: str, key: str, as_json: bool) -> None:
+def delete_command(words: tuple[str, ...], as_json: bool) -> None:
     """Remove the entry of a key."""
     from netbpf import api
     from netbpf.cli.render import entries as render
 
+    which, (key,) = _taken(words, "KEY")
     with api.map_entries(which) as found:
         found.delete(key)
         if as_json:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from netbpf._sys.describe import btf_details
+from netbpf.bpf.holders import HolderTable, Process
 from netbpf.bpf.ids import btf_ids, map_ids, program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
@@ -14,7 +15,7 @@ from netbpf.insight.types import open_btf
 
 @dataclass(frozen=True, slots=True)
 class KernelBtf:
-    """A BTF: ``size`` in bytes, the ids and names of the programs and maps that have their types there.
+    """A BTF: ``size`` in bytes, ids and names of the programs and maps that have their types there, who has it open.
 
     ``kernel`` says that it is the kernel's own or a module's; others have no name.
     """
@@ -25,18 +26,24 @@ class KernelBtf:
     kernel: bool
     programs: tuple[tuple[int, str], ...] = ()
     maps: tuple[tuple[int, str], ...] = ()
+    processes: tuple[Process, ...] = ()
 
 
-def btfs(number: int | None = None) -> list[KernelBtf]:
+def btfs(which: int | None = None) -> list[KernelBtf]:
     """All that there are, by id, or one of them. Raises NotAttachedError where that is gone, PermissionDeniedError."""
     programs = _users(program_ids, Program.by_id)
     maps = _users(map_ids, Map.by_id)
-    found = []
-    for each in btf_ids() if number is None else (number,):
-        with suppress(*(() if number is not None else (NotAttachedError,))), open_btf(each) as fd:
+    table, found = HolderTable("btf"), []
+    for each in btf_ids() if which is None else (which,):
+        with suppress(*(() if which is not None else (NotAttachedError,))), open_btf(each) as fd:
             details = btf_details(fd.fileno())
-            users = tuple(tuple(used.get(details.id, ())) for used in (programs, maps))
-            found.append(KernelBtf(details.id, details.name, details.size, details.kernel, *users))
+            number = details.id
+            found.append(
+                KernelBtf(
+                    number, details.name, details.size, details.kernel, tuple(programs.get(number, ())),
+                    tuple(maps.get(number, ())), table.processes("btf", number),
+                )
+            )  # fmt: skip
     return found
 
 

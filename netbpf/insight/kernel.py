@@ -16,7 +16,7 @@ from netbpf.bpf.program import Program
 from netbpf.errors import KernelError, NotAttachedError
 from netbpf.insight.choose import Wanted, by_pin
 from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
-from netbpf.model import Attachment
+from netbpf.model import Attachment, ProgramInfo
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def programs(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[Kern
                 found.append(
                     KernelProgram(
                         one.info, _memlock(own, one.fd.fileno()), table.of("program", number),
-                        tuple(places.get(number, ())),
+                        _still(places.get(number, []), one.info),
                     )
                 )  # fmt: skip
     return found
@@ -49,6 +49,13 @@ def _places(attached: list[Attachment]) -> dict[int, list[Attachment]]:
         for number in _runs(one):
             found.setdefault(number, []).append(one)
     return found
+
+
+def _still(places: list[Attachment], info: ProgramInfo) -> tuple[Attachment, ...]:
+    """Those that mean this program, and not one that had its id before."""
+    return tuple(
+        one for one in places if one.program.id != info.id or one.program.loaded_at_ns == info.loaded_at_ns
+    )  # fmt: skip
 
 
 def _runs(attachment: Attachment) -> set[int]:
@@ -116,15 +123,14 @@ def _open_maps(wanted: Wanted) -> Iterator[Map]:
 
 def maps(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelMap]:
     """The maps that were asked for, with the programs that use them. Raises as ``programs``."""
-    users: dict[int, list[int]] = {}
-    for number in program_ids():
-        with suppress(NotAttachedError), Program.by_id(number) as program:
-            for each in program.info.map_ids:
-                users.setdefault(each, []).append(number)
-    table, attached = HolderTable("map"), hooks()
-    found = []
+    table, found = HolderTable("map"), []
+    users: dict[int, list[int]] | None = None
+    attached: list[Attachment] = []
     for one in _open_maps(wanted):
         with one:
+            # Once it is open, its id cannot become another's.
+            if users is None:
+                users, attached = _users(), hooks()
             details = fdinfo(one.fd.fileno())
             using = tuple(users.get(one.info.id, ()))
             owner = details.get("owner_prog_type")
@@ -138,20 +144,36 @@ def maps(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelMa
     return found
 
 
-def links(wanted: Wanted, names: Callable[[], dict[int, str]]) -> list[KernelLink]:
-    """The links that were asked for; ``names`` are the interfaces of this namespace by their numbers."""
-    table, interfaces = HolderTable("link"), names()
-    found = []
+def links(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelLink]:
+    """The links that were asked for; ``hooks`` says what runs on interfaces. Raises as ``programs``.
+
+    A link has the number of its interface and not its namespace, where another interface has that number: the name is
+    taken only from where the link was found.
+    """
+    table, found = HolderTable("link"), []
+    at: dict[int, Attachment] | None = None
     for one in _opened(wanted, "link", link_ids, _link_by_id, lambda fd: fd, lambda _: True):
         with one:
             info = link_info(one.fileno())
             place = link_place(one.fileno(), info.type)
+            at = {each.occupant.link_id: each for each in hooks()} if at is None else at
+            on = at.get(info.id) if place.ifindex else None
+            name, netns = (on.occupant.interface.name, on.netns_name or "") if on else ("", "")
             found.append(
                 KernelLink(
-                    info, place, interfaces.get(place.ifindex, ""), _program_name(info.prog_id),
-                    table.of("link", info.id),
+                    info, place, name, netns, _program_name(info.prog_id), table.of("link", info.id)
                 )
             )  # fmt: skip
+    return found
+
+
+def _users() -> dict[int, list[int]]:
+    """The ids of the programs that use maps, by the maps' ids."""
+    found: dict[int, list[int]] = {}
+    for number in program_ids():
+        with suppress(NotAttachedError), Program.by_id(number) as program:
+            for each in program.info.map_ids:
+                found.setdefault(each, []).append(number)
     return found
 
 

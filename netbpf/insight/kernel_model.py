@@ -36,10 +36,14 @@ class KernelMap:
 
 @dataclass(frozen=True, slots=True)
 class KernelLink:
-    """A link. ``interface`` is the name of what it is on, "" where that is none or not of this namespace."""
+    """A link. ``interface`` is the name of what it is on, "" where that is none or in a namespace not looked into.
+
+    ``netns`` is the name of that namespace, "" for the one that was asked about.
+    """
 
     info: LinkInfo
     place: LinkPlace
     interface: str = ""
+    netns: str = ""
     program: str = ""
     holders: Holders = NOBODY

@@ -151,7 +151,8 @@ def _of_program(words: list[str]) -> Types:
 
     with open_program(parse(words)) as program:
         info = program.info
-    return _held(info.btf_id, info.name, f"program {info.id} ({escape(info.name)})")
+        # While it is open, nothing else can have got the id of its BTF.
+        return _held(info.btf_id, info.name, f"program {info.id} ({escape(info.name)})")
 
 
 def _of_map(words: list[str]) -> Types:
@@ -160,7 +161,7 @@ def _of_map(words: list[str]) -> Types:
     part = words.pop() if len(words) > 1 and words[-1] in _PARTS else "kv"
     with open_map(parse(words)) as opened:
         info = opened.info
-    found = _held(info.btf_id, info.name, f"map {info.id} ({escape(info.name)})")
+        found = _held(info.btf_id, info.name, f"map {info.id} ({escape(info.name)})")
     if part == "all":
         return found
     ids = {"key": [info.btf_key_type_id], "value": [info.btf_value_type_id]}

@@ -82,7 +82,7 @@ def _held(one: Pinned, attached: list[Attachment]) -> Remaining | None:
     except NotAttachedError:
         return None
     on_hooks = {each.occupant.link_id for each in seen.hooks}
-    of_it = [each.info.id for each in links(Wanted(), dict) if each.info.prog_id == one.id]
+    of_it = [each.info.id for each in links(Wanted(), list) if each.info.prog_id == one.id]
     others = tuple(each for each in of_it if each not in on_hooks)
     return Remaining(one.name, one.id, seen.hooks, seen.holders, others, tuple(_arrays(one.id)))
 

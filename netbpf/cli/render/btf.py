@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 from netbpf.bpf.btf.listing import lines
 from netbpf.cli.output import Line, Table, print_json, say
+from netbpf.cli.render.holders import process_words, processes_json
 from netbpf.insight.btf_list import KernelBtf
 from netbpf.insight.types import Types
 from netbpf.text import escape
@@ -19,10 +20,11 @@ def print_btfs(found: list[KernelBtf], *, as_json: bool) -> None:
     if as_json:
         print_json("btf", {"btfs": [_json(one) for one in found]})
         return
-    table = Table("ID", "NAME", "SIZE", "PROGRAMS", "MAPS", right=("ID", "SIZE"))
+    table = Table("ID", "NAME", "SIZE", "PROGRAMS", "MAPS", "HELD BY", right=("ID", "SIZE"))
     for one in found:
         table.add_row(
-            str(one.id), escape(one.name) or "-", str(one.size), _users(one.programs), _users(one.maps)
+            str(one.id), escape(one.name) or "-", str(one.size), _users(one.programs), _users(one.maps),
+            ", ".join(process_words(one.processes)),
         )  # fmt: skip
     say([Line("there is no BTF")] if table.empty else table.lines())
 
@@ -39,6 +41,7 @@ def _json(one: KernelBtf) -> dict[str, object]:
         "size": one.size,
         "prog_ids": [number for number, _ in one.programs],
         "map_ids": [number for number, _ in one.maps],
+        "pids": processes_json(one.processes),
         "kernel": one.kernel,
         "name": one.name,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from netbpf.bpf.holders import Holders
+from netbpf.bpf.holders import Holders, Process
 from netbpf.model import Attachment
 from netbpf.text import escape
 
@@ -12,8 +12,13 @@ def holders_json(holders: Holders) -> dict[str, Any]:
     """``pinned`` and ``pids``, as bpftool -f has them; always there."""
     return {
         "pinned": list(holders.pins),
-        "pids": [{"pid": one.pid, "comm": one.name} for one in holders.processes],
+        "pids": processes_json(holders.processes),
     }
+
+
+def processes_json(processes: Iterable[Process]) -> list[dict[str, Any]]:
+    """``pids`` alone."""
+    return [{"pid": one.pid, "comm": one.name} for one in processes]
 
 
 def hooks_json(hooks: Iterable[Attachment]) -> list[dict[str, Any]]:
@@ -39,13 +44,13 @@ def hook_words(hooks: Iterable[Attachment]) -> list[str]:
     ]
 
 
-def process_words(holders: Holders) -> list[str]:
+def process_words(processes: Iterable[Process]) -> list[str]:
     """``bpftool(123)``."""
-    return [f"{escape(one.name)}({one.pid})" for one in holders.processes]
+    return [f"{escape(one.name)}({one.pid})" for one in processes]
 
 
 def used_by(hooks: Iterable[Attachment], holders: Holders) -> str:
     """The cell of a table that says who needs it."""
-    words = [*hook_words(hooks), *process_words(holders), *map(escape, holders.pins)]
+    words = [*hook_words(hooks), *process_words(holders.processes), *map(escape, holders.pins)]
     few = 2
     return ", ".join(words[:few]) + (f" and {len(words) - few} more" if len(words) > few else "")

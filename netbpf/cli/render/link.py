@@ -16,7 +16,7 @@ def print_links(found: list[KernelLink], *, as_json: bool) -> None:
         return
     table = Table("ID", "TYPE", "PROGRAM", "NAME", "ON", "HELD BY", right=("ID", "PROGRAM"))
     for one in found:
-        held = [*map(escape, one.holders.pins), *process_words(one.holders)]
+        held = [*map(escape, one.holders.pins), *process_words(one.holders.processes)]
         table.add_row(
             str(one.info.id), type_name(one), str(one.info.prog_id), escape(one.program) or "-", _place(one),
             ", ".join(held),
@@ -50,7 +50,11 @@ def _json(one: KernelLink) -> dict[str, Any]:
         "gone": one.info.gone,
     }
     if one.info.type in (LinkType.XDP, LinkType.TCX, LinkType.NETKIT):
-        found |= {"ifindex": place.ifindex, "devname": one.interface or None}
+        found |= {
+            "ifindex": place.ifindex,
+            "devname": one.interface or None,
+            "netns": one.netns or None,
+        }
     if place.attach_type is not None:
         found["attach_type"] = _attach_type(place.attach_type)
     if one.info.type == LinkType.NETNS:
@@ -70,8 +74,12 @@ def _place(one: KernelLink) -> str:
     if one.info.gone:
         return "gone"
     place = one.place
-    if one.interface or place.ifindex:
-        return escape(one.interface) or f"interface {place.ifindex}"
+    if one.interface:
+        return (
+            f"{escape(one.netns)}:{escape(one.interface)}" if one.netns else escape(one.interface)
+        )
+    if place.ifindex:
+        return f"interface {place.ifindex} of another namespace"
     if place.netns:
         return f"network namespace {place.netns}"
     if place.cgroup:

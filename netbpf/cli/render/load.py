@@ -44,7 +44,8 @@ def print_loaded(result: LoadResult, *, as_json: bool) -> None:
         click.echo(f"{escape(each.name)} loaded ({type_name(info.type)}, program {info.id}, {pin})")
     for each, map_info in zip(one.maps, result.maps, strict=True):
         kind = map_type_name(map_info.type)
-        click.echo(f"  map {escape(each.name)} ({kind}, map {map_info.id})")
+        pin = escape(str(each.pin))
+        click.echo(f"  map {escape(each.name)} ({kind}, map {map_info.id}, {pin})")
 
 
 def print_unloaded(found: list[UnloadResult], *, as_json: bool) -> None:
@@ -81,7 +82,7 @@ def _why(one: Remaining) -> str:
     words = [f"runs on {each}" for each in hook_words(one.hooks)]
     words += [f"link {number} holds it" for number in one.links]
     words += [f"map {number} jumps to it" for number in one.arrays]
-    words += [f"held by {each}" for each in process_words(one.holders)]
+    words += [f"held by {each}" for each in process_words(one.holders.processes)]
     words += [f"pinned as {escape(each)}" for each in one.holders.pins]
     return ", ".join(words) or "something holds it that cannot be seen from here"
 

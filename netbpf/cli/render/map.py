@@ -81,6 +81,6 @@ def _detail(one: KernelMap) -> Iterator[Line]:
     rows.append(("programs", ", ".join(map(str, one.programs)) or "none"))
     rows += [("used on", word) for word in hook_words(one.hooks)]
     rows += [("pinned", escape(path)) for path in one.holders.pins]
-    rows += [("held by", word) for word in process_words(one.holders)]
+    rows += [("held by", word) for word in process_words(one.holders.processes)]
     for name, value in rows:
         yield Line(f"  {name:<8}  {value}")

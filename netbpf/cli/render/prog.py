@@ -85,6 +85,6 @@ def _detail(one: KernelProgram) -> Iterator[Line]:
         rows.append(("runs", f"{info.run_count}, {info.run_time_ns // info.run_count} ns each"))
     rows += [("runs on", word) for word in hook_words(one.hooks)]
     rows += [("pinned", escape(path)) for path in one.holders.pins]
-    rows += [("held by", word) for word in process_words(one.holders)]
+    rows += [("held by", word) for word in process_words(one.holders.processes)]
     for name, value in rows:
         yield Line(f"  {name:<12}  {value}")
