@@ -190,15 +190,30 @@ class Map(Handle[MapInfo]):
         if first:
             yield from self._walked(limit)
 
-    def batches(self) -> Iterator[sys_bpf.Batch]:
-        """Raw keys and values end to end; see ``entries``. Values that cannot be read are empty."""
+    def batches(self, limit: int | None = None) -> Iterator[sys_bpf.Batch]:
+        """Raw keys and values end to end, of at most ``limit`` entries; see ``entries``.
+
+        Values that cannot be read are empty.
+        """
+        left = limit
+        for batch in self._all_batches(limit):
+            if left is not None and batch.length >= left:
+                if left:
+                    size = len(batch.values) // batch.length * left
+                    keys = batch.keys[: left * self.info.key_size]
+                    yield sys_bpf.Batch(left, keys, batch.values[:size], None)
+                return
+            yield batch
+            left = None if left is None else left - batch.length
+
+    def _all_batches(self, limit: int | None) -> Iterator[sys_bpf.Batch]:
         some = False
-        for batch in self._batches(None) if self._in_batches else ():
+        for batch in self._batches(limit) if self._in_batches else ():
             some = True
             yield batch
         if some or not self.readable:
             return
-        walked = self._walked(None)
+        walked = self._walked(limit)
         while pairs := list(itertools.islice(walked, _WALKED)):
             # Of some maps only some values can be read.
             for _, same in itertools.groupby(pairs, key=lambda pair: len(pair[1])):
@@ -215,7 +230,7 @@ class Map(Handle[MapInfo]):
     def _batches(self, limit: int | None) -> Iterator[sys_bpf.Batch]:
         """Reads of many entries; none at all where the kernel does not know them."""
         fitting = _BATCH_BYTES // max(self.info.key_size + self.entry_size, 1)
-        most = min(max(fitting, _LEAST), _BATCH) if limit is None else max(limit, 64)
+        most = min(max(fitting, _LEAST), _BATCH, _BATCH if limit is None else max(limit, 64))
         size = min(most, max(self.info.max_entries, 1))
         cursor = None
         while True:

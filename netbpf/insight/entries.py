@@ -183,11 +183,11 @@ class Entries:
         for key, data in self.map.entries(limit):
             yield self.entry(bytes(key), bytes(data))
 
-    def write_json(self, out: TextIO | None = None) -> int:
-        """Write ``{"key", "value"}`` of every entry, separated by commas; how many there were.
+    def write_json(self, out: TextIO | None = None, limit: int | None = None) -> int:
+        """Write ``{"key", "value"}`` of every entry, at most ``limit``, separated by commas; how many there were.
 
         Batch after batch, so that a map of a million entries needs no more memory than a small one.
         """
         self.check_readable()
         writer = Writer(self)
-        return writer.write(out or sys.stdout)
+        return writer.write(out or sys.stdout, limit)

@@ -103,10 +103,10 @@ class Writer:
 
     # --- all ---
 
-    def write(self, out: TextIO) -> int:
-        """All of them; how many there were."""
+    def write(self, out: TextIO, limit: int | None = None) -> int:
+        """All of them, at most ``limit``; how many there were."""
         total = 0
-        for batch in self._map.batches():
+        for batch in self._map.batches(limit):
             if not batch.length:
                 continue
             text = self._batch(batch)

@@ -21,14 +21,10 @@ def print_dump(found: Entries, limit: int | None, *, as_json: bool) -> None:
         for entry in found.entries(limit):
             sys.stdout.write(f"{format_value(entry.key)}: {format_value(entry.value)}\n")
         return
-    if limit is not None:
-        rows = [entry_json(one) for one in found.entries(limit)]
-        print_json("map_dump", {**_head(found), "entries": rows, "total": len(rows)})
-        return
     head = json.dumps({"schema": "netbpf.map_dump/1", **_head(found)}, separators=(",", ":"))
     found.check_readable()
     sys.stdout.write(f'{head[:-1]},"entries":[')
-    total = found.write_json()
+    total = found.write_json(limit=limit)
     sys.stdout.write(f'],"total":{total}}}\n')
 
 
