@@ -25,6 +25,7 @@ from netbpf.packets.walk_model import (
 )
 from netbpf.packets.walk_tell import Lines, Told
 from netbpf.packets.walk_words import sentence
+from netbpf.text import escape
 
 # Bytes read, the file's size (0 where it has none), packets run.
 Progress = Callable[[int, int, int], None]
@@ -58,7 +59,7 @@ def walk(request: WalkRequest, progress: Progress | None = None) -> WalkResult:
         opened(request.netns) as namespace,
         copied(request.interface, request.hooks, namespace) as way,
     ):
-        walker = _Walker(way, namespace, request.context)
+        walker = _Walker(request, way, namespace)
         if request.packet is not None:
             walk_of = walker.packet(request.packet, _COMPARED)
             groups = [WalkGroup(1, (), walker.full(walk_of))]
@@ -158,12 +159,11 @@ class _Member:
 
 
 class _Walker:
-    def __init__(self, way: Way, namespace: Namespace, context: Context | None) -> None:
-        self.way, self.namespace = way, namespace
-        self.given = context
+    def __init__(self, request: WalkRequest, way: Way, namespace: Namespace) -> None:
+        self.interface, self.way, self.namespace = request.interface, way, namespace
+        self.given = request.context or Context()
         self.notes: list[str] = []
         self.lines = Lines()
-        self._nowhere: set[Hook] = set()  # hooks whose interface TEST_RUN does not take
 
     # --- a packet ---
 
@@ -180,11 +180,16 @@ class _Walker:
                 before = Snapshot(station.bench.maps(), stop.hook, most=most)
                 self.way.watcher.clear()
                 try:
-                    outcome = self._run(stop, station, packet, context, first=not position)
+                    outcome = self.namespace.run(station.bench.run, packet, context)
                 except (UsageError, NotSupportedError) as error:
                     if not found:
                         raise
                     return [*found, self._refused(stop, station, packet, error)]
+                if stop.mixed and outcome.linear < len(outcome.data):
+                    self._note(
+                        f"{stop.hook} on {escape(self.interface)} takes no frames in several buffers (xdp.frags), "
+                        "as this one is, because not all of its members do"
+                    )
                 last = position == len(stop.stations) - 1
                 goes_on = outcome.verdict in station.proceeds and not last
                 found.append(
@@ -205,35 +210,11 @@ class _Walker:
         return True
 
     def _context(self, stop: Stop) -> Context:
-        ifindex = 0 if stop.hook in self._nowhere else stop.ifindex
         given = self.given
-        if given is None:
-            given = Context()
         if stop.hook is Hook.XDP:
-            return Context(
-                ifindex=ifindex, rx_queue=given.rx_queue if ifindex else 0, meta=given.meta
-            )
-        inward = ifindex if stop.hook is Hook.TC_INGRESS else 0
-        return replace(given, ifindex=ifindex, ingress_ifindex=inward, rx_queue=0, meta=b"")
-
-    def _run(
-        self, stop: Stop, station: Station, packet: bytes, context: Context, *, first: bool
-    ) -> Outcome:
-        try:
-            return self.namespace.run(station.bench.run, packet, context)
-        except NotSupportedError:
-            # Drivers register their queues when the interface is brought up.
-            if stop.hook is not Hook.XDP or not context.ifindex or not first:
-                raise
-            nowhere = self._nowhere_of(stop, context)
-            return self.namespace.run(station.bench.run, packet, nowhere)
-
-    def _nowhere_of(self, stop: Stop, context: Context) -> Context:
-        self._nowhere.add(stop.hook)
-        self._note(
-            "the interface is down or takes no XDP frames now: the copies see ingress_ifindex 0"
-        )
-        return replace(context, ifindex=0, rx_queue=0)
+            return Context(ifindex=stop.ifindex, rx_queue=given.rx_queue, meta=given.meta)
+        inward = stop.ifindex if stop.hook is Hook.TC_INGRESS else 0
+        return replace(given, ifindex=stop.ifindex, ingress_ifindex=inward, rx_queue=0, meta=b"")
 
     def _next(self, stop: Stop, outcome: Outcome) -> Context:
         """What the next member sees."""

@@ -34,11 +34,15 @@ class Station:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One hook with its members in running order."""
+    """One hook with its members in running order.
+
+    ``mixed``: only some take XDP frames in several buffers, so that the chain takes none.
+    """
 
     hook: Hook
     ifindex: int
     stations: tuple[Station, ...]
+    mixed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,12 @@ def _stop(attachment: Attachment, watcher: Watcher, held: ExitStack, notes: list
     copier = Copier(hook, held, MOST_COPIED)
     with collecting(watcher):
         stations = [_station(member, hook, copier) for member in attachment.members]
-    frags = [
+    frags = {
         bool(one.bench.loaded.program_spec.declared.flags & ProgFlag.XDP_HAS_FRAGS)
         for one in stations
-    ]
-    if any(frags) and not all(frags):
-        notes.append(
-            "the chain takes no frames in several buffers; some of its members alone would"
-        )
+    }
     notes += copier.notes
-    return Stop(hook, attachment.occupant.interface.index, tuple(stations))
+    return Stop(hook, attachment.occupant.interface.index, tuple(stations), len(frags) > 1)
 
 
 def _station(member: Member, hook: Hook, copier: Copier) -> Station:
