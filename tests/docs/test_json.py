@@ -1,6 +1,7 @@
 """docs/json.md describes what ``--json`` prints: every field that comes, and no other."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ netbpf detach xdp eth9 xdp_count --json
 ip link del eth9
 netbpf diff prog.bpf.c drop.bpf.c in.pcap --json; true
 netbpf test cases.toml --json --coverage; true
-netbpf run edit.bpf.c --packet "IP()/ICMP()" --coverage-data kept.json >/dev/null; cat kept.json
+netbpf run builtin:xdp_count --packet "IP()/ICMP()" --coverage-data kept.json >/dev/null; cat kept.json
 ip link add wire8 type veth peer name eth8; netbpf attach xdp eth8 held.bpf.c --link >/dev/null
 mkfifo gate
 python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
@@ -77,6 +78,7 @@ netbpf btf dump kinds.bpf.c --json
 netbpf load kept.bpf.c --json
 ip link add wire7 type veth peer name eth7; netbpf attach xdp eth7 pinned:/sys/fs/bpf/netbpf/loaded/kept >/dev/null
 python3 -m tests.inspect.hold kept_prog gate & read -r _ <gate
+netbpf status --json
 netbpf unload --json
 kill $!; wait $!; ip link del eth7
 ip link add wire6 type veth peer name eth6; ip link set eth6 up; ip link set wire6 up
@@ -258,6 +260,11 @@ SEC("xdp") int held_prog(struct xdp_md *ctx)
 Outputs = dict[str, list[dict[str, Any]]]
 
 
+def named(text: str) -> str:
+    """What is looked up by its name in the whole kernel has one of its own in each process that runs these tests."""
+    return re.sub(r"\b(held|kept)_(?=prog|map|each)", rf"\1{os.getpid() % 100_000}_", text)
+
+
 @pytest.fixture(scope="module")
 def outputs() -> Outputs:
     """What the commands print, by schema."""
@@ -282,7 +289,9 @@ def outputs() -> Outputs:
         .replace("seen", "held_map")
         + HELD,
     }
-    page = Page(sources, [Step(line) for line in COMMANDS.strip().splitlines()])
+    sources["held.bpf.c"] = named(sources["held.bpf.c"])
+    sources["kept.bpf.c"] = named(sources["kept.bpf.c"])
+    page = Page(sources, [Step(named(line)) for line in COMMANDS.strip().splitlines()])
     run(page)
     found: Outputs = {}
     for step in page.steps:
