@@ -254,6 +254,11 @@ HASH_MAPS = frozenset({
 ARRAY_MAPS = frozenset(
     {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.ARRAY_OF_MAPS, MapType.PROG_ARRAY}
 )
+# Keys of these are indexes, u32 for the kernel whatever types it was given.
+INDEXED_MAPS = ARRAY_MAPS | {
+    MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY, MapType.DEVMAP, MapType.CPUMAP, MapType.XSKMAP,
+    MapType.REUSEPORT_SOCKARRAY,
+}  # fmt: skip
 # Values of these maps are fds on the way in and ids (or nothing) on the way out; the kernel takes no BTF for them.
 FD_MAPS = frozenset({
     MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS,

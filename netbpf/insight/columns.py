@@ -70,6 +70,11 @@ def raw_text(size: int) -> Text:
     return _whole(decode_raw, 0, size)
 
 
+def number_text(size: int) -> Text:
+    """The text of values that are known to be unsigned numbers."""
+    return Text("%s", (Leaf(0, size, _RAW[size], whole=True),))
+
+
 def _whole(decode: Callable[[bytes], Value], offset: int, size: int) -> Text:
     leaf = Leaf(offset, size, f"{size}s", partial(_each, decode), whole=True)
     return Text("%s", (leaf,))

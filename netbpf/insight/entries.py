@@ -12,15 +12,28 @@ from netbpf.bpf.btf.raw import encode_raw
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.btf.values import Value
 from netbpf.bpf.map import Map, possible_cpus
-from netbpf.bpf.program import btf_by_id
+from netbpf.bpf.program import Program, btf_by_id
 from netbpf.constants import FD_MAPS, MapType
-from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError, UsageError
+from netbpf.errors import (
+    KernelError,
+    NetbpfError,
+    NotAttachedError,
+    NotSupportedError,
+    ObjectError,
+    UsageError,
+)
 from netbpf.insight.fast_json import Writer
 from netbpf.insight.names import map_type_name
 from netbpf.live.reader import OpenMap
 from netbpf.text import escape
 
 ANY, NOEXIST, EXIST = 0, 1, 2  # BPF_ANY, BPF_NOEXIST, BPF_EXIST
+
+_HELD: dict[int, str] = {
+    MapType.PROG_ARRAY: "program",
+    MapType.ARRAY_OF_MAPS: "map",
+    MapType.HASH_OF_MAPS: "map",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,18 @@ class Entries:
                 hint=f"write zeros: netbpf map update {self.info.id} {escape(key)} 0",
             )
         self.map.delete(raw)
+
+    def held(self, value: Value) -> str:
+        """What an id in a map of programs or maps means, ``program 17 (drop)``; empty for all other values."""
+        kind = _HELD.get(self.info.type)
+        if kind is None or not isinstance(value, int):
+            return ""
+        try:
+            with (Program if kind == "program" else Map).by_id(value) as one:
+                name = escape(one.info.name)
+        except NotAttachedError:
+            name = ""  # it went meanwhile
+        return f"{kind} {value} ({name})" if name else f"{kind} {value}"
 
     # --- all ---
 

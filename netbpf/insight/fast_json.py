@@ -9,11 +9,22 @@ from itertools import chain
 from typing import TYPE_CHECKING, TextIO
 
 from netbpf._sys.bpf import Batch
+from netbpf.bpf.btf.raw import decode_number
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.map import possible_cpus
 from netbpf.constants import MapType
 from netbpf.errors import ObjectError
-from netbpf.insight.columns import Column, Leaf, Reading, Text, raw_text, text_of, to_json, total_of
+from netbpf.insight.columns import (
+    Column,
+    Leaf,
+    Reading,
+    Text,
+    number_text,
+    raw_text,
+    text_of,
+    to_json,
+    total_of,
+)
 
 if TYPE_CHECKING:
     from netbpf.insight.entries import Entries, MapEntry
@@ -37,6 +48,10 @@ class Writer:
         lpm = info.type == MapType.LPM_TRIE
         self._key = self._text(info.btf_key_type_id, info.key_size, lpm=lpm)
         self._value = self._text(info.btf_value_type_id, info.value_size)
+        if entries.decoders.key is decode_number:
+            self._key = number_text(info.key_size)
+        if entries.decoders.value is decode_number:
+            self._value = number_text(info.value_size)
         self._keys = Reading(self._key.leaves, info.key_size)
         self._cpus = possible_cpus() if self._map.per_cpu else 0
         self._values = Reading(self._copies(), self._map.entry_size)

@@ -69,14 +69,15 @@ class Access:
 
     def _candidates(self, path: Path, owner: str | None = None) -> Iterator[Found]:
         """Where a path leads to, in the parts called ``owner`` or in all."""
-        name = str(path.steps[0])
         for reader in self.readers:
             for part in reader.parts:
                 if owner is not None and owner not in part.names:
                     continue
                 for one in part.maps:
+                    name = str(path.steps[0])
                     if one.holds_variables:
-                        if name in one.variable_names():
+                        known = one.variable_names()
+                        if path.first(known)[0] in known:
                             yield Found(reader, part, one, path, variable=True)
                         elif one.section is None and name == one.name:
                             yield Found(reader, part, one, Path(), variable=True)

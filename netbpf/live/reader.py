@@ -12,13 +12,13 @@ from typing import Self
 from netbpf._sys.bpf import RunStats
 from netbpf.bpf.btf.decode import decoder
 from netbpf.bpf.btf.percpu import copies, summer
-from netbpf.bpf.btf.raw import decode_raw
+from netbpf.bpf.btf.raw import decode_number, decode_raw
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.types import Btf, BtfType, Kind
 from netbpf.bpf.btf.values import Buffer, Value
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program, btf_by_id
-from netbpf.constants import ARRAY_MAPS, COVER_MAP, Hook, MapType
+from netbpf.constants import ARRAY_MAPS, COVER_MAP, FD_MAPS, INDEXED_MAPS, Hook, MapType
 from netbpf.errors import KernelError, NetbpfError, ObjectError
 from netbpf.live.members import MemberCounts
 from netbpf.live.model import (
@@ -69,6 +69,11 @@ class OpenMap:
             self.info.btf_key_type_id, lpm=self.info.type == MapType.LPM_TRIE
         )
         self.value: Decode = self._decoder(self.info.btf_value_type_id)
+        # What some maps hold is known without types; the others are shown in hex.
+        if self.info.type in INDEXED_MAPS and self.key is decode_raw:
+            self.key = decode_number
+        if self.info.type in FD_MAPS and self.value is decode_raw:
+            self.value = decode_number
         self.total: Decode = self._summer()
 
     @property

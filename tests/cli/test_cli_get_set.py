@@ -1,14 +1,14 @@
 """``netbpf get`` and ``set``: variables and map entries of running programs, by name."""
 
 import json
-import threading
 from typing import Any
 
 import pytest
 
 from netbpf.bpf.map import possible_cpus
-from tests.cli.lab import Lab, udp
+from tests.cli.lab import Lab, frame, udp
 from tests.cli.test_cli_stats import OUTER, flow
+from tests.support.flood import flood
 
 
 @pytest.fixture
@@ -249,6 +249,32 @@ def test_without_types_only_whole_values(lab: Lab) -> None:
     assert "range" in lab("set", "dut0", "table[0]=0x100000000", code=2).error
 
 
+STATIC = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int counts(struct xdp_md *ctx)
+{
+	static __u64 calls;
+	static const volatile char greeting[] = "hello";
+
+	calls++;
+	return greeting[0] ? XDP_PASS : XDP_DROP;
+}
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def test_static_variables_of_a_function(lab: Lab) -> None:
+    # The program is called as the function, so the name in front could be either.
+    lab("attach", "xdp", "dut0", lab.compiled(STATIC))
+    udp(lab.wire.peer, number=2)
+    assert lab.get("dut0", "counts.calls") == 2
+    lab("set", "dut0", "counts.calls=40")
+    assert lab.get("dut0", "counts.counts.calls") == 40
+    assert "is frozen" in lab("set", "dut0", "counts.greeting=bye", code=5).error
+    assert "did you mean counts.calls" in lab("get", "dut0", "counts.cals", code=3).error
+
+
 # --- live ---
 
 
@@ -278,24 +304,12 @@ def test_writing_disturbs_no_counter_beside_it(lab: Lab, variable: str) -> None:
         "\treturn live || written ? XDP_DROP : XDP_PASS;\n}\n"
     )
     lab("attach", "xdp", "dut0", lab.compiled(source))
-    sent = 0
-    done = threading.Event()
-
-    def send() -> None:
-        nonlocal sent
-        while not done.is_set():
-            sent += len(udp(lab.wire.peer, number=50))
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        for number in range(1, 150):
+    with flood(lab.wire.peer, frame(lab.wire.peer)) as sent:
+        for number in range(1, 41):
             lab("set", "dut0", f"{variable}={number}")
-    finally:
-        done.set()
-        thread.join()
     found = json.loads(lab("get", "dut0", "packets", "counted", variable, "--json").out)[
         "variables"
     ]
-    assert sent > 1000
-    assert found == {"packets": sent, "counted": sent, variable: 149}
+    [total] = sent
+    assert total > 1000
+    assert found == {"packets": total, "counted": total, variable: 40}

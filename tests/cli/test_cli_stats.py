@@ -257,11 +257,11 @@ def test_hex_where_nothing_names_the_types(lab: Lab) -> None:
     ]
     found = tables(hook)
     assert found["table"] == [
-        ("0x00000000", "0x00000000"),
-        ("0x00000001", f"{3 * 0x11223344:#010x}"),
+        (0, "0x00000000"),
+        (1, f"{3 * 0x11223344:#010x}"),
     ]
     assert found["pairs"] == [("0x00000001", "01 02 03 04 05 06")]
-    assert found["sums"] == [("0x00000000", "0x0000000000000003")]
+    assert found["sums"] == [(0, "0x0000000000000003")]
     text = lab("stats", "dut0").out
     assert "01 02 03 04 05 06" in text
     assert "0x11223344" in text

@@ -163,7 +163,51 @@ def test_without_types_bytes_are_taken_and_given(loaded: Loaded) -> None:
     assert run(loaded, "update", "nb_bytes", "10.0.0.1", "01 02 03 04 05 06").code == 0
     raw = loaded.maps["nb_bytes"].lookup(b"\x0a\0\0\1")
     assert raw == bytes([1, 2, 3, 4, 5, 6])
-    assert run(loaded, "lookup", "nb_bytes", "0a 00 00 01").out == '"01 02 03 04 05 06"\n'
+    assert run(loaded, "lookup", "nb_bytes", "0a 00 00 01").out == "01 02 03 04 05 06\n"
+    assert run(loaded, "dump", "nb_bytes").out == "0x0100000a (16777226): 01 02 03 04 05 06\n"
+
+
+def test_indexes_and_ids_are_numbers_without_types(loaded: Loaded) -> None:
+    with sys_bpf.map_create(MapType.ARRAY, 4, 8, 2, name="nb_plain") as fd:
+        plain = Map(fd.duplicate())
+        with plain:
+            sys_bpf.map_update(fd.fileno(), struct.pack("<I", 1), struct.pack("<Q", 26))
+            assert run_cli("map", "dump", plain.info.id).lines == [
+                "0: 0x0000000000000000 (0)",
+                "1: 0x000000000000001a (26)",
+            ]
+            entries = run_cli("map", "dump", plain.info.id, "--json").json["entries"]
+    assert entries[1] == {"key": 1, "value": "0x000000000000001a"}
+    with sys_bpf.map_create(MapType.PROG_ARRAY, 4, 4, 4, name="nb_jumps") as fd:
+        jumps = Map(fd.duplicate())
+        with jumps:
+            program = struct.pack("<I", loaded.program.fd.fileno())
+            sys_bpf.map_update(fd.fileno(), struct.pack("<I", 2), program)
+            number = loaded.program.info.id
+            assert run_cli("map", "dump", jumps.info.id).out == f"2: program {number} (uses)\n"
+            assert run_cli("map", "lookup", jumps.info.id, 2).out == f"program {number} (uses)\n"
+            entries = run_cli("map", "dump", jumps.info.id, "--json").json["entries"]
+    assert entries == [{"key": 2, "value": number}]
+
+
+def test_a_map_may_have_the_word_before_it_that_says_what_names_it(
+    loaded: Loaded, pins: Path
+) -> None:
+    number = loaded.maps["nb_numbers"].info.id
+    run_cli("map", "pin", number, pins / "kept")
+    assert run_cli("map", "update", "pinned", pins / "kept", 1, 5).code == 0
+    assert run_cli("map", "lookup", "id", number, 1).out == "5\n"
+    assert run_cli("map", "delete", "id", number, 1).code == 0
+    assert run_cli("map", "dump", "pinned", pins / "kept").out == ""
+    for words, said in (
+        (("lookup", number), "Missing argument 'KEY'"),
+        (("update", number, 1), "Missing argument 'VALUE'"),
+        (("lookup", number, 1, 2), "unexpected extra argument (2)"),
+        (("lookup", "id", number, 1, 2), "unexpected extra argument"),
+    ):
+        done = run_cli("map", *words)
+        assert done.code == 2
+        assert said in done.error
 
 
 def test_a_map_with_a_value_for_each_cpu(loaded: Loaded) -> None:

@@ -21,6 +21,11 @@ def decode_raw(data: Buffer) -> str:
     return data.hex(" ") if data else ""
 
 
+def decode_number(data: Buffer) -> int:
+    """Bytes that are known to be an unsigned number of this machine: an index, an id."""
+    return int.from_bytes(data, "little")
+
+
 def sum_raw(copies: list[bytes]) -> str | list[str]:
     """The per-CPU copies of one value as one.
 
