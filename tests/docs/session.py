@@ -5,6 +5,9 @@ nobody else sees. There are ``eth0`` and ``eth1``, whose other ends are ``wire0`
 
 - Lines that begin with ``# `` are commands (a trailing backslash continues one); what follows is their output.
 - A line ``...`` in the output stands for any lines. Ids, tags, times and the like are compared by their form.
+- An id of a program or map, or a tag, that a page showed means in a later command what was there this time.
+- ``# netbpf trace eth0 &`` shows what it prints until it listens, and the rest is the output of a later ``# wait``.
+- ``<!-- numbers differ -->`` before a block: there they do, from run to run (ids of processes).
 - ``<!-- send 10 udp 53 eth0 -->`` between the blocks sends packets into an interface, unseen by the reader.
 - A ``c`` or ``python`` block whose first line is a comment with nothing but a file name becomes that file.
 
@@ -16,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +27,12 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SEND = re.compile(r"^<!-- send (.*?) -->$", re.MULTILINE)
 _FILE = re.compile(r"^(?://|#) ([\w.-]+)\n")
+_DIFFER = re.compile(r"<!-- numbers differ -->\n+$")
+_NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|\d+)\b")
+_LISTENER = re.compile(r"netbpf (?:trace|events|monitor|capture) [^&>]*&")
+_ID = re.compile(r"\b(?:program|map) (\d{4,})\b|\b([0-9a-f]{16})\b")
 _MARK = "\x1e"
+_SECONDS = 600.0  # of one page, on a busy machine
 
 _SET_UP = """
 mkdir -p /run/netbpf && mount -t tmpfs -o mode=700 tmpfs /run/netbpf
@@ -45,6 +54,7 @@ class Step:
     start: int = 0
     end: int = 0
     hidden: bool = False
+    numbers_differ: bool = False
     output: str = ""
     code: int = 0
 
@@ -55,6 +65,8 @@ class Page:
 
     files: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    ids: dict[str, str] = field(default_factory=dict)
+    """Ids and tags on the page, and what they were in the run."""
 
 
 def parse(text: str) -> Page:
@@ -62,7 +74,8 @@ def parse(text: str) -> Page:
     page, found = Page(), []
     for match in _FENCE.finditer(text):
         if match[1] == "console":
-            found += _steps(match[2], match.start(2))
+            differ = _DIFFER.search(text, 0, match.start()) is not None
+            found += _steps(match[2], match.start(2), differ)
         elif named := _FILE.match(match[2]):
             page.files[named[1]] = match[2][named.end() :]
     for match in _SEND.finditer(text):
@@ -75,7 +88,7 @@ def parse(text: str) -> Page:
     return page  # fmt: skip
 
 
-def _steps(block: str, offset: int) -> list[Step]:
+def _steps(block: str, offset: int, differ: bool) -> list[Step]:
     steps: list[Step] = []
     continued = False
     for line in block.splitlines(keepends=True):
@@ -86,7 +99,9 @@ def _steps(block: str, offset: int) -> list[Step]:
                 steps[-1].command += text.rstrip("\n")
                 steps[-1].start = steps[-1].end = offset
             else:
-                steps.append(Step(text.rstrip("\n"), start=offset, end=offset))
+                steps.append(
+                    Step(text.rstrip("\n"), start=offset, end=offset, numbers_differ=differ)
+                )
             continued = line.endswith("\\\n")
             if continued:
                 steps[-1].command = steps[-1].command[:-1]
@@ -98,10 +113,6 @@ def _steps(block: str, offset: int) -> list[Step]:
 
 def run(page: Page) -> None:
     """Run every step and note its output and exit code."""
-    # Each sees the exit code of the one before as $?.
-    script = ["set -e", _SET_UP, "set +e", *(
-        f"{step.command}\n__=$?; printf '{_MARK}%s{_MARK}' $__; (exit $__)" for step in page.steps
-    )]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="netbpf-docs-") as directory:
         for name, content in page.files.items():
             Path(directory, name).write_text(content)
@@ -113,18 +124,66 @@ def run(page: Page) -> None:
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
         }
-        done = subprocess.run(
+        shell = subprocess.Popen(
             # With process 1 in it, the mount namespace is what a whole machine's would be.
             ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--kill-child", "--mount-proc",
              "bash"],
-            input="\n".join(script), cwd=directory, env=environment, text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+            cwd=directory, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        parts = done.stdout.replace(directory, "/root").split(_MARK)
-    if len(parts) != 2 * len(page.steps) + 1:
-        raise AssertionError(f"the session ended early: {done.stdout[-2000:]}")
-    for number, step in enumerate(page.steps):
-        step.output, step.code = parts[2 * number].lstrip("\n"), int(parts[2 * number + 1])
+        late = threading.Timer(_SECONDS, shell.kill)
+        late.start()
+        try:
+            _ask(shell, f"set -e{_SET_UP}set +e")
+            for step in page.steps:
+                output, step.code = _ask(shell, _script(translated(step.command, page.ids)))
+                step.output = output.replace(directory, "/root").lstrip("\n")
+                page.ids |= ids(step.expected, step.output)
+        finally:
+            late.cancel()
+            shell.communicate()
+
+
+def _ask(shell: subprocess.Popen[str], script: str) -> tuple[str, int]:
+    """What a script prints in the shell, and its exit code."""
+    assert shell.stdin
+    assert shell.stdout
+    # Each sees the exit code of the one before as $?.
+    shell.stdin.write(f"{script}\n__=$?; printf '{_MARK}%s{_MARK}\\n' $__; (exit $__)\n")
+    shell.stdin.flush()
+    said = ""
+    for line in shell.stdout:
+        said += line
+        if line.endswith(f"{_MARK}\n"):
+            output, code, _ = said.rsplit(_MARK, 2)
+            return output, int(code)
+    raise AssertionError(f"the session ended early, at `{script}`: {said[-2000:]}")
+
+
+def _script(command: str) -> str:
+    """What the shell is given for a command: of a listener in the background it waits for the first words."""
+    if _LISTENER.fullmatch(command):
+        return (
+            f": >.said; {command[:-1]} >.said 2>&1 & until [ -s .said ] || ! kill -0 $!; do sleep 0.05; done\n"
+            "tee .shown <.said"
+        )
+    if command == "wait":
+        return "wait $!; __=$?; tail -c +$(($(wc -c <.shown) + 1)) .said; (exit $__)"
+    return command
+
+
+def ids(expected: str, output: str) -> dict[str, str]:
+    """Which ids and tags stand in the place of those that a page shows."""
+    shown, real = (
+        ["".join(one.groups(default="")) for one in _ID.finditer(text)]
+        for text in (expected, output)
+    )
+    return dict(zip(shown, real, strict=True)) if len(shown) == len(real) else {}
+
+
+def translated(command: str, known: dict[str, str]) -> str:
+    """A command with the ids and tags of this run."""
+    return re.sub(r"\b[0-9a-f]{4,}\b", lambda one: known.get(one[0], one[0]), command)
 
 
 # What differs from run to run, and what it is compared as.
@@ -132,9 +191,10 @@ _FORMS = [
     (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
     (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
     (
-        r'("(?:id|link_id|replaced|attached_at|added_at|netns|size|seconds|packets_per_second|time_ns)": ?)[\d.]+',
+        r'("(?:id|link_id|btf_id|replaced|attached_at|added_at|loaded_at|bytes_jited|netns|size)": ?)[\d.]+',
         r"\1N",
     ),
+    (r'("(?:seconds|packets_per_second|time_ns)": ?)[\d.]+', r"\1N"),
     (r'("map_ids": ?)\[[\d,\s]*\]', r"\1[N]"),
     (r'("tag": ?)"[0-9a-f]{16}"', r'\1"TAG"'),
     (r'("sha256": ?)"[0-9a-f]{64}"', r'\1"SHA"'),
@@ -142,6 +202,13 @@ _FORMS = [
     (r"\b[\d,]+ bytes, clang [\d.]+", "N bytes, clang N"),
     (r"\bclang [\d.]+", "clang N"),
     (r"\bprocess \d+", "process N"),
+    (r"^( *prog/xdp id) \d+ name (\w+) tag [0-9a-f]{16}", r"\1 N name \2 tag TAG"),
+    (r"^(bpf_prog)_[0-9a-f]{16}_(\w+): at 0x[0-9a-f]+", r"\1_TAG_\2: at ADDRESS"),
+    (r"#bpf_prog_[0-9a-f]{16}_", "#bpf_prog_TAG_"),
+    (r"\$0xffff[0-9a-f]{12}\b", "$ADDRESS"),
+    (r"\bcall 0x[0-9a-f]+ <", "call ADDRESS <"),
+    (r"^( +tag +)[0-9a-f]{16}$", r"\1TAG"),
+    (r"^( +machine code +)\d+", r"\1N"),
     (r"^( +(?:maps|BTF|programs) +)\d[\d, ]*$", r"\1N"),
     (r"map\[id:\d+\]", "map[id:N]"),
     (r"#-?\d{4,}\b", "#N"),
@@ -156,6 +223,7 @@ _FORMS = [
     (r"\b(\w+)\[\d{3,}\] ", r"\1[N] "),
     (r"goes back in \w+ unless", "goes back in SPAN unless"),
     (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),
+    (r"\b\d+( +)\d+s( +\S+ +/sys/fs/bpf/)", r"N\1AGE\2"),
     (r"  \d+s  ", "  AGE  "),
     # What doctor says of the machine and its tools, and how much features found.
     (
@@ -196,6 +264,13 @@ def matches(output: str, expected: str) -> bool:
     return re.fullmatch(pattern, "".join(line + "\n" for line in form(output))) is not None
 
 
+def _told(step: Step) -> tuple[str, str]:
+    """The output and what is expected."""
+    if not step.numbers_differ:
+        return step.output, step.expected
+    return _NUMBER.sub("N", step.output), _NUMBER.sub("N", step.expected)
+
+
 def problems(page: Page) -> list[str]:
     """What does not agree with the page, after ``run``."""
     found = []
@@ -206,7 +281,7 @@ def problems(page: Page) -> list[str]:
             found.append(f"`{step.command}` ended with {step.code}: {step.output}")
         elif "Traceback (most recent call last)" in step.output:
             found.append(f"`{step.command}`: {step.output}")
-        elif not step.hidden and not matches(step.output, step.expected):
+        elif not step.hidden and not matches(*_told(step)):
             found.append(
                 f"`{step.command}` prints\n{step.output}\nbut the page shows\n{step.expected}"
             )
@@ -228,6 +303,10 @@ def update(path: Path) -> list[str]:
             output = step.output.rstrip("\n") + "\n" if step.output.strip() else ""
             gap = "\n" if step.expected.endswith("\n\n") else ""
             text = text[: step.start] + output + gap + text[step.end :]
+        command = text.rfind("\n# ", 0, step.start)
+        text = (
+            text[:command] + translated(text[command : step.start], page.ids) + text[step.start :]
+        )
     path.write_text(text)
     page = parse(text)
     run(page)

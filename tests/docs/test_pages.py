@@ -11,7 +11,7 @@ import pytest
 
 from netbpf import errors
 from netbpf.cli.main import COMMANDS, cli
-from tests.docs.session import Page, Step, matches, parse, problems, run
+from tests.docs.session import Page, Step, ids, matches, parse, problems, run, translated
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -233,6 +233,37 @@ def test_parsing() -> None:
 )  # fmt: skip
 def test_matching(output: str, expected: str, same: bool) -> None:
     assert matches(output, expected) is same
+
+
+def test_numbers_that_differ() -> None:
+    page = parse(
+        "<!-- numbers differ -->\n```console\n# a\npid 7: 0x1f\n```\n```console\n# b\npid 7\n```\n"
+    )
+    a, b = page.steps
+    assert (a.numbers_differ, b.numbers_differ) == (True, False)
+    a.output, b.output = "pid 8: 0x2e\n", "pid 8\n"
+    [problem] = problems(page)
+    assert problem.startswith("`b`")
+    a.output = "pid 8: x\n"
+    assert len(problems(page)) == 2
+
+
+def test_ids_of_the_page_mean_those_of_the_run() -> None:
+    page = parse(
+        "```console\n# echo program 123456, 0123456789abcdef\nprogram 123456, 0123456789abcdef\n```\n"
+    )
+    page.ids["123456"] = "777777"
+    run(page)
+    assert page.steps[0].output == "program 777777, 0123456789abcdef\n"
+    shown, real = "map 4711 b, program 12345\n", "map 1234 b, program 9876\n"
+    assert ids(shown, real) == {"4711": "1234", "12345": "9876"}
+    assert ids(shown, "map 1234\n") == {}
+    assert translated("show 4711 --limit 47", {"4711": "1234"}) == "show 1234 --limit 47"
+
+
+def test_a_session_that_ends_early_is_told() -> None:
+    with pytest.raises(AssertionError, match="ended early, at `exit 3`"):
+        run(parse("```console\n# exit 3\n```\n"))
 
 
 def test_an_exit_code_that_no_page_speaks_of_is_a_problem() -> None:
