@@ -22,6 +22,7 @@ OPTIONS = {
     "--coverage-lcov --coverage-data",
     "replay": "--on --program --write --dropped --hook --set -I -D --frontend --clang --btf --limit --samples "
     "--coverage --coverage-html --coverage-lcov --coverage-data --netns --json",
+    "explain": "IFACE FILE --packet --hex --frame --number --limit --ingress --egress --netns --json --verbose",
     "send": "IFACE CAPTURE --packet --hex --count --loop --rate --speed --xdp --batch --qdisc-bypass --sequence "
     "--expect --expect-netns --wait --netns --json",
     "diff": "OLD NEW CAPTURE --program --new-program --ignore --write --hook --set -I -D --frontend --clang --btf "
@@ -34,8 +35,8 @@ OPTIONS = {
     "events": "IFACE MAP --count --type --hex --take --scale --every --netns --json",
     "trace": "IFACE --count --program --netns --json",
     "btf": "list dump",
-    "load": "OBJECT --program --pin --type --set --map-size --tail-call --share --map --pin-maps -I -D --frontend --clang "
-    "--btf --log --lock-timeout --netns --json",
+    "load": "OBJECT --program --pin --type --set --map-size --tail-call --share --map --pin-maps -I -D --frontend "
+    "--clang --btf --log --lock-timeout --netns --json",
     "unload": "--all --ignore-missing --lock-timeout --netns --json",
     "doctor": "IFACE --repair --netns --json",
     "features": "--programs --maps --helpers --kfuncs --attach --misc --has --json",
@@ -44,8 +45,8 @@ OPTIONS = {
     "--json --lock-timeout",
     "status": "--all-netns --netns --json",
     "stats": "--watch --count --all --netns --json",
-    "capture": "IFACE FILTER --ingress --egress --write --verdict --member --count --snaplen --buffer --mode native skb "
-    "--lock-timeout --json --netns --verbose",
+    "capture": "IFACE FILTER --ingress --egress --write --verdict --member --count --snaplen --buffer --mode native "
+    "skb --lock-timeout --json --netns --verbose",
     "monitor": "IFACE --all-netns --drops programs all none --interval --count --duration --netns --json",
     "get": "--hook --netns --json",
     "set": "--hook --netns --json",
