@@ -42,8 +42,9 @@ def send(
     sent ``loops`` times (0: without end). ``rate`` is in packets per second, 0 as fast as it goes; None: 1,000 a
     second, or a capture by its recorded times, ``speed`` times as fast. ``xdp`` sends XDP frames through
     BPF_PROG_TEST_RUN (Linux 5.18), ``batch`` at a time; otherwise it is a packet socket, with ``bypass`` past the
-    queueing discipline. ``sequence`` writes a number into each packet; ``expect`` is the interface that receives them, in the namespace ``expect_netns``
-    (None: that of the sender): its arrivals are counted until all are there, or none came for ``wait`` seconds.
+    queueing discipline. ``sequence`` writes a number into each packet; ``expect`` is the interface that receives them,
+    in the namespace ``expect_netns`` (None: that of the sender): its arrivals are counted until all are there, or none
+    came for ``wait`` seconds.
     ``progress`` gets the packets sent, all of them (0: unknown) and seconds; ``stop`` ends it early.
     Raises InterfaceNotFoundError, NamespaceNotFoundError, PermissionDeniedError, NotSupportedError, CaptureError,
     ToolMissingError, UsageError, and NetbpfError where an interface is down or goes down.
