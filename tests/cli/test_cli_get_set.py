@@ -304,12 +304,11 @@ def test_writing_disturbs_no_counter_beside_it(lab: Lab, variable: str) -> None:
         "\treturn live || written ? XDP_DROP : XDP_PASS;\n}\n"
     )
     lab("attach", "xdp", "dut0", lab.compiled(source))
-    with flood(lab.wire.peer, frame(lab.wire.peer)) as sent:
+    with flood(lab.wire.peer, frame(lab.wire.peer)) as traffic:
         for number in range(1, 41):
             lab("set", "dut0", f"{variable}={number}")
     found = json.loads(lab("get", "dut0", "packets", "counted", variable, "--json").out)[
         "variables"
     ]
-    [total] = sent
-    assert total > 1000
-    assert found == {"packets": total, "counted": total, variable: 40}
+    assert traffic.sent > 1000
+    assert found == {"packets": traffic.sent, "counted": traffic.sent, variable: 40}

@@ -1,39 +1,11 @@
 """``--replace``: another program, or other settings, without a packet in between."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
-from netns_fixtures.topology import End
 from tests.cli.lab import Lab, frame, udp
+from tests.support.flood import flood
 
-ROUNDS = 25
-
-
-@contextmanager
-def traffic(end: End) -> Iterator[list[int]]:
-    """Numbered UDP frames without end, until the block does; the list then holds how many there were."""
-    count: list[int] = []
-    stop, started = threading.Event(), threading.Event()
-
-    def send() -> None:
-        number = 0
-        while not stop.is_set():
-            end.send([frame(end, mark=number + index) for index in range(50)])
-            number += 50
-            started.set()
-        count.append(number)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield count
-    finally:
-        stop.set()
-        thread.join()
+ROUNDS = 10
 
 
 WAYS = {
@@ -51,12 +23,13 @@ def test_no_packet_goes_by_unfiltered(lab: Lab, way: str) -> None:
     path = lab.object("filter")
     lab("attach", kind, "dut0", path, *options)
     with lab.wire.dut.capture(point) as arrived:  # type: ignore[arg-type]
-        with traffic(lab.wire.peer) as sent:
+        with flood(lab.wire.peer, frame(lab.wire.peer), pause=0.0001) as traffic:
             for number in range(1, ROUNDS):
                 lab("attach", kind, "dut0", path, "--replace", "--set", f"generation={number}")
-                assert arrived.packets() == []
+                with traffic.held():
+                    assert arrived.packets() == []
         arrived.expect_none()
-        assert sent[0] > ROUNDS
+        assert traffic.sent > ROUNDS
         # The same eyes see what a program that passes lets through.
         lab("attach", kind, "dut0", path, "--replace", "--set", "generation=1000")
         arrived.expect(udp(lab.wire.peer))

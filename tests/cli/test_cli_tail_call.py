@@ -11,8 +11,8 @@ import pytest
 
 from netbpf import layout
 from netbpf.bpf.map import Map
-from tests.cli.lab import Lab, udp
-from tests.cli.test_cli_replace import traffic
+from tests.cli.lab import Lab, frame, udp
+from tests.support.flood import flood
 
 HEAD = """
 #include <linux/bpf.h>
@@ -355,11 +355,11 @@ def test_no_packet_is_lost_while_they_change(lab: Lab) -> None:
     """Packets that are in the old chain's first program still find its second one."""
     lab("attach", "xdp", "dut0", many_maps(lab, "a"))
     lab("attach", "xdp", "dut0", many_maps(lab, "b"))
-    with traffic(lab.wire.peer) as sent:
+    with flood(lab.wire.peer, frame(lab.wire.peer)) as traffic:
         for number in range(10):
             lab("chain", "set", "dut0", "b", "--priority", 40 + number % 2 * 20)
-    assert sent[0]
-    assert lab.get("dut0", "a.entered") == lab.get("dut0", "b.entered") == sent[0]
+    assert traffic.sent
+    assert lab.get("dut0", "a.entered") == lab.get("dut0", "b.entered") == traffic.sent
 
 
 # --- what is no tail call ---
