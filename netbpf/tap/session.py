@@ -13,6 +13,7 @@ from netbpf.bpf.chain import verdicts
 from netbpf.bpf.program import Program
 from netbpf.bpf.ringbuf import RingBuffer
 from netbpf.bpf.tap import Counts, Place
+from netbpf.bpf.tap.place import RECORD
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError
 from netbpf.manager import taps
 from netbpf.manager.repair import repair
@@ -127,9 +128,16 @@ class Capture:
         poller.register(self._wake, select.POLLIN)
         gather = select.poll()
         gather.register(self._wake, select.POLLIN)
+        most = count
         while True:
-            left = _BATCH if count is None else min(_BATCH, count - self._captured)
-            if not left:
+            if self._stopping and not self._off:
+                # First of all: where more comes than can be read there would be no end. What is in the buffer is read,
+                # also where the capture has to stay on the hook for now.
+                self._take_off()
+                waiting = self._captured + self.ring.pending // RECORD
+                most = waiting if most is None else min(most, waiting)
+            left = _BATCH if most is None else min(_BATCH, most - self._captured)
+            if left <= 0:
                 return
             found = ring.read(left)
             if found:
@@ -137,11 +145,9 @@ class Capture:
                 yield self.decoder.packets(found)
                 if not self._stopping and len(found) < _BATCH:
                     gather.poll(_GATHER * 1000)
-            elif self._stopping:
-                if self._off:
-                    return
-                self._take_off()  # what is on its way until then is read too
-            else:
+            elif self._off:
+                return
+            elif not self._stopping:
                 poller.poll(_CHECK * 1000)
                 if time.monotonic() >= self._next_check and not self._stopping:
                     self._check()
@@ -219,9 +225,9 @@ class Capture:
         """The hook as it was; packets that are in the program now are waited for."""
         if self._off:
             return
-        self._off = True
         with locked(self.request.lock_timeout), uninterrupted():
             self._left = not taps.end(self.session, self.at, self.tap.name, frozenset(self._tapped))
+            self._off = True
         grace_period()
 
     def _end_quietly(self) -> None:

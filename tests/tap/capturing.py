@@ -1,5 +1,6 @@
 """Captures in a lab: by the library in this process, or by the command in one of its own."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ def hooks(way: Way) -> tuple[Hook, ...]:
 
 
 def capture(lab: Lab, filter: str = "", way: Way | None = None, **options: Any) -> Capture:  # noqa: A002
-    """A capture on dut0."""
+    """A capture on dut0, or ``interface``."""
+    given = {"interface": "dut0", "buffer": 1, "netns": lab.namespace, **options}
     return netbpf.capture(
-        "dut0", filter, hooks(way) if way else tuple(Hook), netns=lab.namespace, buffer=1, **options
+        given.pop("interface"), filter, hooks(way) if way else tuple(Hook), **given
     )
 
 
@@ -60,6 +62,11 @@ def command(lab: Lab, *words: object, **options: Any) -> Iterator[subprocess.Pop
         finally:
             if running.poll() is None:
                 running.kill()
+
+
+def signs() -> list[str]:
+    """What captures have left in the state directory."""
+    return os.listdir(os.environ["NETBPF_STATE_DIR"] + "/taps")
 
 
 def program(lab: Lab) -> int:

@@ -1,15 +1,17 @@
 """Captures on real hooks: what came, what became of it, and the hook afterwards."""
 
-import os
+import time
 
 import pytest
 
-from netbpf.errors import HookBusyError, NotAttachedError, UsageError
+from netbpf.errors import HookBusyError, LockTimeoutError, NotAttachedError, UsageError
+from netbpf.state.lock import locked
 from tests.cli.lab import Lab, frame
 from tests.cli.test_cli_attach_errors import foreign_link
 from tests.cli.test_cli_chain_traffic import WAYS, Way, attach, each_way, send, verdicts
-from tests.tap.capturing import capture, program, rest, taken
+from tests.tap.capturing import capture, eventually, program, rest, signs, taken
 
+SLACK = 1_000_000  # ns, by which clocks may be slewed meanwhile
 PLACES = {name: WAYS[name] for name in ("xdp-native", "xdp-skb", "clsact", "egress")}
 
 
@@ -21,15 +23,20 @@ def test_a_chain(lab: Lab, way: Way) -> None:
     before = program(lab)
     with capture(lab, "udp port 1111 or udp port 4000", way) as packets:
         assert program(lab) != before
+        begin = time.time_ns()
         send(lab, way, 3, 1111)
         send(lab, way, 2, 2222)
         send(lab, way, 4)
         found = taken(packets, 7)
+        end = time.time_ns()
         source = way.source(lab)
         expected = [(way.drop, "acl", frame(source, 1111, mark=index)) for index in range(3)]
         expected += [(way.go_on, "count", frame(source, 4000, mark=index)) for index in range(4)]
         assert [(one.verdict_name, one.member, one.data) for one in found] == expected
         assert {one.length for one in found} == {100}
+        assert {(one.ifindex, one.queue) for one in found} == {(packets.at.interface.index, 0)}
+        times = [one.time_ns for one in found]
+        assert begin - SLACK < min(times) <= max(times) < end + SLACK
         counts = packets.summary()
     assert (counts.seen, counts.matched, counts.lost) == (9, 7, 0)
     assert counts.verdicts == {way.drop: 3, way.go_on: 4}
@@ -88,24 +95,63 @@ def test_one_of_five_members(lab: Lab, way: Way) -> None:
     assert list(verdicts(lab).values())[4] == {way.drop: 1, way.go_on: 1}
 
 
-def test_two_at_once(lab: Lab) -> None:
-    """Each has its own filter, and neither notices when the other ends."""
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first first", "last first"])
+@pytest.mark.parametrize("members", [0, 1, 2])
+def test_two_at_once(lab: Lab, members: int, order: tuple[int, int]) -> None:
+    """Each has its own filter, neither notices when the other ends, and the hook is as it was after both."""
     way = WAYS["xdp-native"]
-    attach(lab, way, "acl", stop=1111)
+    for name in ("acl", "count")[:members]:
+        attach(lab, way, name, stop=1111)
     before = program(lab)
     with capture(lab, "udp port 1111") as first, capture(lab, "udp port 4000") as second:
         send(lab, way, 2, 1111)
         send(lab, way, 3)
-        assert {one.verdict_name for one in taken(first, 2)} == {"drop"}
+        assert {one.verdict_name for one in taken(first, 2)} == {"drop" if members else "pass"}
         assert {one.verdict_name for one in taken(second, 3)} == {"pass"}
         lines = lab("status", "dut0").out
         assert "udp port 1111" in lines
         assert "udp port 4000" in lines
-        first.close()
-        send(lab, way, 1)
-        taken(second, 1)
+        both = ((first, 1111), (second, 4000))
+        early, late = both[order[0]], both[order[1]]
+        early[0].close()
+        send(lab, way, 1, late[1])
+        taken(late[0], 1)
         assert program(lab) != before
-    assert program(lab) == before
+        assert len(signs()) == 1
+        late[0].close()
+        assert program(lab) == before
+    assert not signs()
+
+
+def test_the_hook_comes_first(lab: Lab) -> None:
+    """At the end the hook is as it was before what waits is read: under a flood that would never be all."""
+    way = WAYS["xdp-native"]
+    attach(lab, way, "acl")
+    before = program(lab)
+    with capture(lab) as packets:
+        send(lab, way, 5)
+        packets.stop()
+        batches = packets.batches()
+        assert len(next(batches)) == 5
+        assert program(lab) == before
+        send(lab, way, 5)
+        assert list(batches) == []
+
+
+def test_somebody_holds_the_lock_at_the_end(lab: Lab) -> None:
+    """It says so, and who watches over it waits: the very program comes back."""
+    way = WAYS["xdp-native"]
+    attach(lab, way, "acl")
+    before = program(lab)
+    with capture(lab, lock_timeout=0.05) as packets:
+        with locked():
+            with pytest.raises(LockTimeoutError):
+                rest(packets)
+            packets.close()
+            assert program(lab) != before
+        eventually(lab, before)
+    with locked():  # by then the watching process is done with it
+        assert not signs()
 
 
 def test_changes_while_it_runs(lab: Lab) -> None:
@@ -120,18 +166,42 @@ def test_changes_while_it_runs(lab: Lab) -> None:
         lab("chain", "set", "dut0", "count", "--priority", "90")
         lab("detach", "xdp", "dut0", "acl")
         send(lab, way, 1, 1111)
+        attach(lab, way, "count", "--replace", stop=1111)
+        send(lab, way, 1, 1111)
         lab("detach", "xdp", "dut0")
         send(lab, way, 1, 1111)
         attach(lab, way, "nat", stop=1111)
         send(lab, way, 1, 1111)
-        found = taken(packets, 6)
+        found = taken(packets, 7)
     assert [(one.verdict_name, one.member) for one in found] == [
-        ("pass", ""), ("drop", "acl"), ("pass", "acl"), ("pass", "count"), ("pass", ""), ("drop", "nat"),
+        ("pass", ""), ("drop", "acl"), ("pass", "acl"), ("pass", "count"), ("drop", "count"),
+        ("pass", ""), ("drop", "nat"),
     ]  # fmt: skip
     [hook] = lab.hooks("dut0")
     assert "captures" not in hook
     assert hook["program"]["name"] == "xdp_member"
     assert lab.get("dut0", "seen") == 1000
+
+
+@pytest.mark.parametrize("decision", [(), ("--undo",)], ids=["confirmed", "undone"])
+def test_a_change_is_decided_while_it_runs(lab: Lab, decision: tuple[str, ...]) -> None:
+    """It sees what the change did, and what the decision does; then the hook has nothing of it."""
+    way = WAYS["xdp-native"]
+    attach(lab, way, "acl", stop=1111)
+    before = program(lab)
+    with capture(lab) as packets:
+        attach(lab, way, "count", "--confirm", "1h")
+        send(lab, way, 1)
+        lab("confirm", *decision)
+        send(lab, way, 1)
+        assert [one.member for one in taken(packets, 2)] == [
+            "count",
+            "acl" if decision else "count",
+        ]
+    [hook] = lab.hooks("dut0")
+    assert "captures" not in hook
+    assert (program(lab) == before) == bool(decision)
+    assert not signs()
 
 
 def test_its_member_is_taken_out(lab: Lab) -> None:
@@ -167,4 +237,4 @@ def test_refusals(lab: Lab) -> None:
         pytest.raises(HookBusyError, match=r"dut0 xdp runs .* looks into its own programs only"),
     ):
         capture(lab)
-    assert not os.listdir(os.environ["NETBPF_STATE_DIR"] + "/taps")
+    assert not signs()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.lab import Lab
 from tests.cli.test_cli_chain_traffic import WAYS, attach, send
-from tests.tap.capturing import capture, command, eventually, program, rest, taken
+from tests.tap.capturing import capture, command, eventually, program, rest, signs, taken
 
 XDP = WAYS["xdp-native"]
 
@@ -106,6 +106,20 @@ def test_a_pipe_whose_reader_goes_away(lab: Lab) -> None:
     assert program(lab) == before
 
 
+def test_a_reader_that_goes_away_though_nothing_matches(lab: Lab) -> None:
+    """No capture stays on the hook behind a window that was closed."""
+    attach(lab, XDP, "acl")
+    before = program(lab)
+    for words in (("-w", "-"), ()):
+        with command(lab, "dut0", *words, "udp", "port", 9) as running:
+            assert running.stdout is not None
+            if words:  # which shows that Wireshark need not wait for the first packet
+                assert os.read(running.stdout.fileno(), 65536).startswith(b"\x0a\x0d\x0d\x0a")
+            running.stdout.close()
+            assert running.wait(20) == 128 + signal.SIGPIPE
+        assert program(lab) == before
+
+
 def test_a_full_disk(lab: Lab, tmp_path: Path) -> None:
     """It ends with an error, and what was written can be read."""
     attach(lab, XDP, "acl")
@@ -135,6 +149,8 @@ def test_the_interface_vanishes(lab: Lab) -> None:
         lab.run("ip", "link", "del", "dut0")
         assert running.wait(20) == 0
         assert "interface dut0 is gone: the capture has ended" in running.stderr.read()
+    assert not signs()
+    assert lab("status").lines == ["no XDP or TC program"]
 
 
 def test_somebody_else_takes_the_hook(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 """What ``netbpf capture`` prints, or writes."""
 
 import json
+import select
 import signal
 import sys
 import time
@@ -36,7 +37,7 @@ def show(capture: Capture, output: str | None, count: int | None, *, as_json: bo
         made = _Json(capture) if as_json else _Text()
     with _signals(capture) as came:
         try:
-            _run(capture, made, count)
+            _run(capture, made, count, 1 if output in (None, "-") else None)
         except BaseException:
             _say_end(capture)
             raise
@@ -46,14 +47,19 @@ def show(capture: Capture, output: str | None, count: int | None, *, as_json: bo
         raise SystemExit(128 + signal.SIGTERM)
 
 
-def _run(capture: Capture, made: _Output, count: int | None) -> None:
-    down = False
+def _run(capture: Capture, made: _Output, count: int | None, reader: int | None) -> None:
+    down, reading = False, select.poll()
+    if reader is not None:
+        reading.register(reader, 0)
     for batch in capture.batches(count):
         if capture.down and not down:
             name = escape(capture.at.interface.name)
             click.echo(f"netbpf: note: {name} is down: nothing comes until it is up", err=True)
         down = capture.down
         made.packets(batch)
+        if not batch and any(event & select.POLLERR for _, event in reading.poll(0)):
+            # A reader that goes away is noticed though nothing matches: no capture stays behind a closed window.
+            raise BrokenPipeError
 
 
 @contextmanager
