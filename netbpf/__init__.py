@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from netbpf.api import inspect as inspect
     from netbpf.api import links as links
     from netbpf.api import load as load
+    from netbpf.api import loaded as loaded
     from netbpf.api import map_entries as map_entries
     from netbpf.api import maps as maps
     from netbpf.api import monitor as monitor
@@ -100,6 +101,7 @@ _HOMES = {
         "inspect",
         "links",
         "load",
+        "loaded",
         "map_entries",
         "maps",
         "monitor",
@@ -136,10 +138,11 @@ _HOMES = {
 __all__ = [
     "Attached", "Attachment", "ChainCounts", "Context", "Counter", "Coverage", "Hook", "HookStats", "Interface",
     "Member", "Mode", "Namespace", "NetbpfError", "Occupant", "ProgramInfo", "RunResult", "TcAction", "XdpAction",
-    "__version__", "attach", "attach_auto", "capture", "chain", "companions", "compile", "confirm", "coverage",
-    "detach", "detach_auto", "diff", "disassemble", "doctor", "elf_headers", "events", "features", "get", "has",
-    "inspect", "monitor", "pending", "read_cases", "replay", "run", "run_cases", "send", "set_member", "set_values",
-    "stats", "status", "walk", "watch",
+    "__version__", "attach", "attach_auto", "btfs", "capture", "chain", "companions", "compile", "confirm",
+    "coverage", "detach", "detach_auto", "diff", "disassemble", "doctor", "elf_headers", "events", "features",
+    "get", "has", "inspect", "links", "load", "loaded", "map_entries", "maps", "monitor", "pending", "pin_map",
+    "program_code", "program_machine_code", "programs", "read_cases", "replay", "run", "run_cases", "send",
+    "set_member", "set_values", "stats", "status", "trace", "types", "unload", "walk", "watch",
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from netbpf.api.inside import (
     programs,
 )
 from netbpf.api.listening import events, trace
-from netbpf.api.loading import load, unload
+from netbpf.api.loading import load, loaded, unload
 from netbpf.api.packets import coverage, diff, read_cases, replay, run, run_cases, walk
 from netbpf.api.sending import send
 from netbpf.api.values import get, set_values, stats, watch
@@ -60,6 +60,7 @@ __all__ = [
     "inspect",
     "links",
     "load",
+    "loaded",
     "LOCK_TIMEOUT",
     "map_entries",
     "maps",

@@ -12,6 +12,7 @@ from netbpf.api.common import LOCK_TIMEOUT, StrPath
 if TYPE_CHECKING:
     from netbpf.compiler.result import Options
     from netbpf.manager.loading import LoadResult, UnloadResult
+    from netbpf.manager.loadpins import LoadedSet
     from netbpf.manager.settings import MapSizes, Settings
     from netbpf.net.netns import Namespace
 
@@ -83,3 +84,23 @@ def unload(
     return run(
         name, everything=everything, missing_ok=missing_ok, netns=netns, lock_timeout=lock_timeout
     )
+
+
+def loaded() -> list[LoadedSet]:
+    """What ``load`` loaded and is still pinned, by name. Raises PermissionDeniedError."""
+    from netbpf import layout
+
+    # Most hosts have none, and what reads them takes milliseconds to import.
+    places = [layout.loaded_pins(root) for root in (layout.BPFFS, layout.own_bpffs())]
+    if not any(_entries(one) for one in (layout.loaded_records(), *places)):
+        return []
+    from netbpf.manager.loadpins import sets
+
+    return sets()
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []

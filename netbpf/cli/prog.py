@@ -83,6 +83,6 @@ def dump_command(
         return
     found = api.program_code(which)
     if cfg:
-        render.print_graph(found, " ".join(which), cfg)
+        render.print_graph(found, cfg)
     else:
         render.print_code(found, opcodes=opcodes, as_json=as_json)

@@ -17,8 +17,8 @@ def status_command(
     """Show every XDP, clsact and TCX program.
 
     Where it runs and in which mode, since when, from which object, and who put it there. Without IFACE also what
-    netbpf attach auto has attached elsewhere. Below it: changes that wait for netbpf confirm, and those that went
-    back within a day.
+    netbpf attach auto has attached elsewhere, and what netbpf load has loaded. Below it: changes that wait for netbpf
+    confirm, and those that went back within a day.
     """
     if all_netns and netns:
         raise click.UsageError("--all-netns and --netns contradict each other")
@@ -28,5 +28,8 @@ def status_command(
     found = api.status(interface, netns=netns, all_netns=all_netns)
     # Companions are on no interface.
     companions = api.companions() if interface is None else []
+    loaded = api.loaded() if interface is None else []
     waiting = api.pending(interface, netns=netns, all_netns=all_netns)
-    print_status(found, interface, companions, waiting, as_json=as_json, all_netns=all_netns)
+    print_status(
+        found, interface, companions, loaded, waiting, as_json=as_json, all_netns=all_netns
+    )

@@ -62,7 +62,7 @@ def _words(block: tuple[CodeLine, ...]) -> Iterator[str]:
     for one in block:
         if one.source and one.source.text:
             yield f"; {escape(one.source.text)}"
-        yield f"{one.index:>4}: {one.text}"
+        yield f"{one.index:>4}: {one.text}" + (f" ; {escape(one.note)}" if one.note else "")
 
 
 def _quoted(text: str) -> str:

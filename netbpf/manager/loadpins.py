@@ -189,7 +189,8 @@ def _unrecorded() -> Iterator[LoadedSet]:
 
 def _names(directory: Path) -> list[Path]:
     try:
-        return [directory / name for name in sorted(os.listdir(directory))]
+        paths = (directory / name for name in sorted(os.listdir(directory)))
+        return [path for path in paths if not path.is_symlink()]
     except OSError:
         return []
 

@@ -34,7 +34,7 @@ def test_nothing(lab: Lab) -> None:
     assert lab("status").lines == ["no XDP or TC program"]
     assert lab("status", "dut0").lines == ["no XDP or TC program on dut0"]
     assert lab("status", "--json").json == {
-        "schema": "netbpf.status/1", "hooks": [], "auto": [], "pending": [], "went_back": [],
+        "schema": "netbpf.status/1", "hooks": [], "auto": [], "loaded": [], "pending": [], "went_back": [],
     }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_all_kinds_in_json(lab: Lab) -> None:
     lab("attach", "tc", "dut0", "builtin:tc_count")
     lab("attach", "tc", "dut1", "builtin:tc_count", "--egress", "--link")
     found = lab("status", "--json").json
-    assert set(found) == {"schema", "hooks", "auto", "pending", "went_back"}
+    assert set(found) == {"schema", "hooks", "auto", "loaded", "pending", "went_back"}
     assert found["schema"] == "netbpf.status/1"
     hooks = found["hooks"]
     for hook in hooks:

@@ -89,6 +89,10 @@ python3 -m tests.docs.send 2 udp 53 eth6; wait $traced; cat lines
 netbpf events eth6 -c 1 --json
 netbpf events eth6 lengths --json
 ip link del eth6
+ip link add wire5 type veth peer name eth5; ip link set eth5 up; ip link set wire5 up
+netbpf attach xdp eth5 builtin:xdp_count >/dev/null; netbpf attach tc eth5 builtin:tc_count >/dev/null
+netbpf explain eth5 in.pcap --json
+netbpf explain eth5 --hex 02000000000202000000000108004500000600 --json; ip link del eth5
 netbpf inspect wishes.bpf.c --json
 netbpf inspect wishes.bpf.c --source --json
 netbpf inspect wishes.bpf.c --headers --json
@@ -219,14 +223,12 @@ SEC("xdp") int wishes(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
-KINDS = (
-    SOURCE
-    + """
+KIND = """
 struct later;
 struct kinds { int bits:3; struct later *next; enum { KIND = 1 } kind; int list[4]; int (*call)(int number); };
 struct kinds kinds __attribute__((btf_decl_tag("of every kind")));
 """
-)
+KINDS = SOURCE + KIND
 
 CASES = """
 object = "edit.bpf.c"
@@ -262,7 +264,7 @@ Outputs = dict[str, list[dict[str, Any]]]
 
 def named(text: str) -> str:
     """What is looked up by its name in the whole kernel has one of its own in each process that runs these tests."""
-    return re.sub(r"\b(held|kept)_(?=prog|map|each)", rf"\1{os.getpid() % 100_000}_", text)
+    return re.sub(r"\b(held|kept)_(?=prog|map|each)", rf"\g<1>{os.getpid() % 100_000}_", text)
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +283,9 @@ def outputs() -> Outputs:
         "cases.toml": CASES,
         "wishes.bpf.c": WISHES,
         "kinds.bpf.c": KINDS,
-        "kept.bpf.c": KINDS.replace("int pass(", "int kept_prog(").replace(
-            "return XDP", "return kinds.kind + XDP"
-        ),
+        "kept.bpf.c": SOURCE.replace(
+            'SEC("xdp") int pass(', KIND + 'SEC("xdp") int kept_prog('
+        ).replace("return XDP", "return kinds.kind + XDP"),
         "held.bpf.c": WISHES.split("static")[0]
         .partition("struct task")[0]
         .replace("seen", "held_map")

@@ -121,3 +121,11 @@ def test_no_module_stands_in_the_way_of_a_function() -> None:
 
     modules = {one.name for one in pkgutil.iter_modules(netbpf.__path__)}
     assert modules.isdisjoint(netbpf.__all__)
+
+
+def test_every_public_name_is_there() -> None:
+    import netbpf
+
+    names = {name for home in netbpf._HOMES.values() for name in home} | {"__version__"}
+    assert set(netbpf.__all__) == names
+    assert all(getattr(netbpf, name) is not None for name in names)

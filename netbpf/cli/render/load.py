@@ -1,15 +1,17 @@
-"""What ``load`` and ``unload`` print."""
+"""What ``load`` and ``unload`` print, and ``status`` of what is loaded."""
 
+import time
 from typing import Any
 
 import click
 
-from netbpf.cli.output import print_json
+from netbpf.cli.output import Line, Table, print_json
 from netbpf.cli.render.holders import holders_json, hook_words, hooks_json, process_words
 from netbpf.insight.names import map_type_name, type_name
 from netbpf.manager.loading import LoadResult, UnloadResult
+from netbpf.manager.loadpins import LoadedSet
 from netbpf.manager.usage import Remaining
-from netbpf.text import escape
+from netbpf.text import ago, escape
 
 
 def print_loaded(result: LoadResult, *, as_json: bool) -> None:
@@ -46,6 +48,35 @@ def print_loaded(result: LoadResult, *, as_json: bool) -> None:
         kind = map_type_name(map_info.type)
         pin = escape(str(each.pin))
         click.echo(f"  map {escape(each.name)} ({kind}, map {map_info.id}, {pin})")
+
+
+def table(loaded: list[LoadedSet]) -> list[Line]:
+    """The lines for ``status``: a program each."""
+    from netbpf.cli.render.status import shown_path
+
+    made = Table("LOADED", "PROGRAM", "ID", "SINCE", "OBJECT", "PINNED", right=("ID",))
+    for one in loaded:
+        path = escape(shown_path(one.object.path)) if one.object.path else "-"
+        since = ago(max(time.time() - one.loaded_at, 0))
+        for program in one.programs:
+            made.add_row(
+                escape(one.name), escape(program.name), str(program.id), since, path, escape(str(program.pin))
+            )  # fmt: skip
+    return made.lines()
+
+
+def set_json(one: LoadedSet) -> dict[str, Any]:
+    """One set of ``netbpf.status/1``."""
+    return {
+        "name": one.name,
+        "directory": str(one.directory),
+        "object": {"path": one.object.path, "sha256": one.object.sha256} if one.object.path else None,
+        "loaded_at": one.loaded_at,
+        "programs": [
+            {"id": each.id, "name": each.name, "pinned": str(each.pin)} for each in one.programs
+        ],
+        "maps": [{"id": each.id, "name": each.name, "pinned": str(each.pin)} for each in one.maps],
+    }  # fmt: skip
 
 
 def print_unloaded(found: list[UnloadResult], *, as_json: bool) -> None:

@@ -66,11 +66,11 @@ def _machine(one: "MachineCode", opcodes: bool) -> Iterator[Line]:
         yield Line(f"{line.offset:>5x}: {more}{text}")
 
 
-def print_graph(found: list[Listing], name: str, how: str) -> None:
-    """The control flow in DOT, or as SVG."""
+def print_graph(found: list[Listing], how: str) -> None:
+    """The control flow in DOT, or as SVG, called after the program's first function."""
     from netbpf.insight.cfg import dot, svg
 
-    lines = dot(found, name)
+    lines = dot(found, found[0].name if found else "")
     if how == "svg":
         sys.stdout.write(svg("\n".join(lines)))
         return

@@ -14,6 +14,7 @@ from netbpf.text import ago, escape
 
 if TYPE_CHECKING:
     from netbpf.manager.autopins import CompanionSet
+    from netbpf.manager.loadpins import LoadedSet
     from netbpf.manager.pending_list import Waiting
 
 
@@ -21,25 +22,33 @@ def print_status(
     found: list[Attachment],
     interface: str | None,
     companions: "list[CompanionSet]",
+    loaded: "list[LoadedSet]",
     waiting: "Waiting",
     *,
     as_json: bool,
     all_netns: bool = False,
 ) -> None:
-    """A table with a line per program, in running order, or ``netbpf.status/1``; ``companions`` have their own.
+    """A table with a line per program, in running order, or ``netbpf.status/1``.
 
+    ``companions`` have a table of their own, and so has what is ``loaded`` and held by pins.
     ``waiting`` are changes that wait for their confirmation, and those that went back.
     """
     if as_json:
         auto = [_set_json(one) for one in companions]
         hooks = [hook_json(one) for one in found]
-        print_json("status", {"hooks": hooks, "auto": auto, **_waiting_json(waiting)})
+        pinned = _loaded_json(loaded)
+        content = {"hooks": hooks, "auto": auto, "loaded": pinned, **_waiting_json(waiting)}
+        print_json("status", content)
         return
     _print_hooks(found, interface, all_netns=all_netns)
     if companions:
         from netbpf.cli.render.auto import table
 
         say([Line(""), *table(companions)])
+    if loaded:
+        from netbpf.cli.render.load import table as loaded_table
+
+        say([Line(""), *loaded_table(loaded)])
     if any(waiting):
         from netbpf.cli.render.confirm import status_lines
 
@@ -56,6 +65,14 @@ def _waiting_json(waiting: "Waiting") -> dict[str, Any]:
         "pending": list(map(pending_json, waiting.pending)),
         "went_back": list(map(word_json, waiting.went_back)),
     }
+
+
+def _loaded_json(loaded: "list[LoadedSet]") -> list[dict[str, Any]]:
+    if not loaded:
+        return []
+    from netbpf.cli.render.load import set_json
+
+    return [set_json(one) for one in loaded]
 
 
 def _set_json(one: "CompanionSet") -> dict[str, Any]:
