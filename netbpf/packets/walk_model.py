@@ -16,7 +16,8 @@ class MapTouch(NamedTuple):
     ``map`` is "" where the code does not say which it is. ``does`` is "lookup", "update", "delete", "redirect" or
     "tail call"; ``outcome`` "found", "not found", "done", "failed: ..." or, of a tail call, "went there". ``key`` is
     None where it is not known; ``value`` is what a lookup found, of a per-CPU map that of this CPU, None where that was
-    not written down. ``address`` is what a lookup gave to the program.
+    not written down. ``address`` is what a lookup gave to the program; ``shown`` is the key for
+    people.
     """
 
     map: str
@@ -27,6 +28,7 @@ class MapTouch(NamedTuple):
     value: Value
     step: Step | None
     address: int = 0
+    shown: str = ""
 
 
 class Decision(NamedTuple):

@@ -3,10 +3,11 @@
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 from typing import Final
 
 from netbpf.bpf import insn as bpf
-from netbpf.bpf.btf.values import Value
+from netbpf.bpf.btf.values import Value, format_value
 from netbpf.bpf.cover.collector import Covered
 from netbpf.bpf.cover.lines import Span, spans
 from netbpf.bpf.cover.registers import effects
@@ -41,6 +42,15 @@ class Lines:
         _, by_insn, names = self._known[id(covered)]
         found = by_insn.get(one.at)
         return Step(covered.program.name, names[found.function], found.source) if found else None
+
+
+def _shown(opened: OpenMap | None, key: Value) -> str:
+    """A key for people: of a 32-bit number in network byte order the address that it most likely is."""
+    if opened is None or key is None:
+        return ""
+    text = format_value(key)
+    name = opened.btf.type(opened.info.btf_key_type_id).name if opened.btf else ""
+    return f"{text} ({IPv4Address(key)})" if isinstance(key, int) and name == "__be32" else text
 
 
 def place(step: Step) -> tuple[str, str, str, int]:
@@ -85,7 +95,7 @@ class Told:
         address = (what.result or 0) & _U64 if site.does is Does.LOOKUP else 0
         return MapTouch(
             site.map, map_type(opened) if opened else "", site.does.value, key, self._outcome(what),
-            value, self._at(one.where), address,
+            value, self._at(one.where), address, _shown(opened, key),
         )  # fmt: skip
 
     @staticmethod

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from posixpath import basename
 from typing import Final
 
-from netbpf.bpf.btf.values import format_value
 from netbpf.bpf.cover.decisions import Compared
 from netbpf.bpf.cover.trace import Step
 from netbpf.constants import Hook
@@ -34,10 +33,16 @@ def sentence(hooks: Sequence[HookWalk]) -> str:
     text = f"{escape(last.name)} {_did(hook.hook, last)}{where}"
     if last.verdict in _GOOD and len(hook.members) > 1:
         text = f"nobody dropped it{where}; the last, {escape(last.name)}, {_did(hook.hook, last)}"
-    if last.decided:
+    if last.decided and _tells(last.decided):
         text += f": {shown(last.decided)}"
     reasons = [] if last.verdict in _GOOD else list(_reasons(last))
     return f"{text}, because {'; '.join(reasons)}" if reasons else text
+
+
+def _tells(step: Step) -> bool:
+    """Whether a line says what the verdict is: compilers also make it far from where it was written."""
+    text = step.source.text
+    return "return" in text or "XDP_" in text or "TC_ACT_" in text
 
 
 def _did(hook: Hook, last: MemberWalk) -> str:
@@ -64,7 +69,7 @@ def _reasons(last: MemberWalk) -> Iterator[str]:
         why = because(one)
         if one.step is None:
             yield why or one.instruction
-        elif last.decided and place(one.step) == place(last.decided):
+        elif last.decided and _tells(last.decided) and place(one.step) == place(last.decided):
             yield why or "of the branch there"
         else:
             yield shown(one.step) + (f" ({why})" if why else "")
@@ -94,7 +99,7 @@ def because(one: Decision) -> str:
 
 
 def _asked(one: MapTouch) -> str:
-    entry = f"entry {format_value(one.key)}" if one.key is not None else "entry"
+    entry = f"entry {one.shown}" if one.shown else "entry"
     has = "has" if one.outcome == "found" else "has no"
     return f"{escape(one.map) or 'a map'} {has} {entry}"
 

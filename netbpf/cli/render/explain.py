@@ -200,7 +200,7 @@ def _touch_lines(touches: Sequence[MapTouch]) -> Iterator[Line]:
         return
     made = Table("     asked of maps", "outcome", "line")
     for one in touches:
-        key = f"[{format_value(one.key)}]" if one.key is not None else ""
+        key = f"[{one.shown}]" if one.shown else ""
         name = escape(one.map) or "a map that the code does not name"
         outcome = one.outcome
         if one.value is not None:
