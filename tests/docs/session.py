@@ -224,6 +224,7 @@ _FORMS = [
     (r"goes back in \w+ unless", "goes back in SPAN unless"),
     (r"(builtin:\w+|netbpf)( +)\d+[smh]\b", r"\1\2AGE"),
     (r"\b\d+( +)\d+s( +\S+ +/sys/fs/bpf/)", r"N\1AGE\2"),
+    (r"  \d{4,}  \d+s  ", "  N  AGE  "),
     (r"  \d+s  ", "  AGE  "),
     # What doctor says of the machine and its tools, and how much features found.
     (
@@ -231,6 +232,8 @@ _FORMS = [
         r"ok \1",
     ),
     (r"^(program types|map types|helpers of \w+) \(\d+\)$", r"\1 (N)"),
+    # A process on the machine may hold types just now.
+    (r"(PROGRAMS +MAPS) +HELD BY$", r"\1"),
     # Another process on the machine may have the kernel count runs just now.
     (r", [\d,]+ runs, \d+ ns each", ""),
     (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),

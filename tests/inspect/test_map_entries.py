@@ -107,6 +107,13 @@ def test_a_dump_for_people(loaded: Loaded) -> None:
     assert len(limited["entries"]) == limited["total"] == 2
 
 
+@pytest.mark.parametrize("limit", [1, 64, 4097, 5000])
+def test_a_limited_dump_as_json(loaded: Loaded, limit: int) -> None:
+    fill(loaded.maps["nb_numbers"], 5000)
+    found = run(loaded, "dump", "nb_numbers", "--json", "--limit", limit).json
+    assert found["total"] == len({one["key"] for one in found["entries"]}) == limit
+
+
 def test_an_empty_map(loaded: Loaded) -> None:
     assert run(loaded, "dump", "nb_numbers", "--json").json["entries"] == []
     assert run(loaded, "dump", "nb_numbers").out == ""
@@ -128,6 +135,8 @@ def test_a_large_map_into_head_ends_quietly(loaded: Loaded) -> None:
 def test_typed_keys_and_values(loaded: Loaded) -> None:
     assert run(loaded, "update", "nb_rules", "10.0.0.0/8", "drop").code == 0
     assert run(loaded, "update", "nb_rules", "{length: 16, src: 10.1.0.0}", "ACTION_PASS").code == 0
+    assert run(loaded, "update", "nb_rules", "{src: 10.3.0.0/16}", "pass").code == 0
+    assert run(loaded, "delete", "nb_rules", "{src: 10.3.0.0/16}").code == 0
     assert sorted(run(loaded, "dump", "nb_rules").lines) == [
         "10.0.0.0/8: ACTION_DROP", "10.1.0.0/16: ACTION_PASS",
     ]  # fmt: skip
@@ -145,6 +154,16 @@ def test_members_that_are_not_mentioned_stay(loaded: Loaded) -> None:
     assert done.json["value"] == {"packets": 6, "balance": -2, "spare": 0}
     raw = loaded.maps["nb_flows"].lookup(struct.pack("<IHH", 1, 53, 0))
     assert raw == struct.pack("<QiI", 6, -2, 0)
+
+
+def test_negative_numbers_are_no_options(loaded: Loaded) -> None:
+    assert run(loaded, "update", "nb_numbers", 1, -5).code == 0
+    assert run(loaded, "update", "nb_numbers", 2, "-0x10", "--new").code == 0
+    assert sorted(run(loaded, "dump", "nb_numbers").lines) == ["1: -5", "2: -16"]
+    done = run(loaded, "lookup", "nb_numbers", -1)
+    assert "key is u32: -1 is out of range 0..4294967295" in done.error
+    assert "No such option '--nw'" in run(loaded, "update", "nb_numbers", 1, 5, "--nw").error
+    assert run(loaded, "update", "nb_numbers", 1, -5, "--nw").code == 2
 
 
 def test_only_new_and_only_existing(loaded: Loaded) -> None:
@@ -236,7 +255,12 @@ def test_a_map_with_a_value_for_each_cpu(loaded: Loaded) -> None:
         ("nb_numbers", "hello", "1", "nb_numbers"),
         ("nb_numbers", "4294967296", "1", "range"),
         ("nb_numbers", "1", "9223372036854775808", "range"),
+        ("nb_numbers", "1", "9223372036854775808", "value is s64"),
         ("nb_rules", "10.0.0.0/33", "drop", "33"),
+        ("nb_rules", "{src: 10.0.0.0/33}", "drop", "key.src"),
+        ("nb_rules", "{length: 33, src: 10.0.0.0}", "drop", "33 is out of range 0..32"),
+        ("nb_flows", "{port: 65536}", "{}", "key.port is u16: 65536 is out of range 0..65535"),
+        ("nb_flows", "{port: 1}", "{balance: x}", "value.balance is s32: 'x' is no number"),
         ("nb_rules", "10.0.0.0/8", "sideways", "sideways"),
         ("nb_flows", "{index: 1, prt: 2}", "{}", "prt"),
         ("nb_bytes", "1", "01 02", "6 bytes"),
@@ -277,6 +301,14 @@ def test_maps_without_keys_and_full_of_files() -> None:
             done = run_cli("map", "update", jumps.info.id, "0", "1")
     assert done.code == 5
     assert "holds files, not values" in done.error
+
+
+def test_a_prefix_that_is_too_long_without_types() -> None:
+    made = sys_bpf.map_create(MapType.LPM_TRIE, 8, 4, 4, flags=1, name="nb_bare")
+    with Map(made) as bare:
+        done = run_cli("map", "update", bare.info.id, "21 00 00 00 0a 00 00 00", "1")
+    assert done.code == 3
+    assert "map nb_bare: prefix length 33 is out of range 0..32" in done.error
 
 
 def test_a_frozen_map(loaded: Loaded) -> None:
