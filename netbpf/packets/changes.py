@@ -81,9 +81,7 @@ class Snapshot:
     Maps of which more than ``most`` entries hold something are left out, and named.
     """
 
-    def __init__(
-        self, maps: Mapping[str, OpenMap], hook: Hook, *, most: int | None = None
-    ) -> None:
+    def __init__(self, maps: Mapping[str, OpenMap], hook: Hook, *, most: int | None = None) -> None:
         self._maps = {
             name: one for name, one in maps.items()
             if one.info.type in _COMPARED and not (one.holds_variables and one.map.frozen)

@@ -56,23 +56,27 @@ def _did(hook: Hook, last: MemberWalk) -> str:
 
 
 def _reasons(last: MemberWalk) -> Iterator[str]:
-    """The last branches, each line once, as the last that was made there."""
-    found: dict[object, Decision] = {}
+    """The last branches, each line once, with all that was compared when it ran last."""
+    found: dict[object, list[Decision]] = {}
+    before: object = None
     for number, one in enumerate(last.decisions):
         key = place(one.step) if one.step else number
+        same = found.pop(key, []) if key == before else []
         found.pop(key, None)
-        found[key] = one
+        found[key] = [*same, one]
+        before = key
     ways = list(found.values())
     # That a packet is long enough is worth telling only where that decides.
-    told = [one for one in ways[:-1] if not _of_addresses(one)] + ways[-1:]
-    for one in told[-_REASONS:]:
-        why = because(one)
-        if one.step is None:
-            yield why or one.instruction
-        elif last.decided and _tells(last.decided) and place(one.step) == place(last.decided):
+    told = [one for one in ways[:-1] if not all(map(_of_addresses, one))] + ways[-1:]
+    for some in told[-_REASONS:]:
+        step = some[0].step
+        why = " and ".join(dict.fromkeys(filter(None, map(because, some))))
+        if step is None:
+            yield why or some[0].instruction
+        elif last.decided and _tells(last.decided) and place(step) == place(last.decided):
             yield why or "of the branch there"
         else:
-            yield shown(one.step) + (f" ({why})" if why else "")
+            yield shown(step) + (f" ({why})" if why else "")
 
 
 def _of_addresses(one: Decision) -> bool:
