@@ -431,3 +431,22 @@ def test_from_python(path: Path) -> None:
             netbpf.load(path)
         [gone] = netbpf.unload("hello")
         assert (gone.remaining, gone.foreign) == ((), ())
+
+
+def test_status_shows_what_is_loaded(path: Path, lab: Lab) -> None:
+    assert "loaded" not in lab("status").out
+    [program] = load(path, "-n", "first", "--json").json["programs"]
+    [one] = lab("status", "--json").json["loaded"]
+    assert (one["name"], one["programs"]) == (
+        "hello", [{"id": program["id"], "name": "first", "pinned": program["pinned"]}],
+    )  # fmt: skip
+    assert {each["name"] for each in one["maps"]} == {".bss", ".rodata", "table"}
+    lines = lab("status").lines
+    assert lines[:2] == ["no XDP or TC program", ""]
+    assert lines[2].split() == ["LOADED", "PROGRAM", "ID", "SINCE", "OBJECT", "PINNED"]
+    assert lines[3].split()[:3] == ["hello", "first", str(program["id"])]
+    assert lines[3].endswith(program["pinned"])
+    assert lab("status", "dut0", "--json").json["loaded"] == []
+    assert [each.name for each in netbpf.loaded()] == ["hello"]
+    run_cli("unload", "hello")
+    assert lab("status", "--json").json["loaded"] == netbpf.loaded() == []
