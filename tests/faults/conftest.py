@@ -40,5 +40,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def lab(topology: Topology, driver: Driver, state: Path) -> Lab:
-    return Lab(topology, driver, state)
+def lab(topology: Topology, driver: Driver, state: Path) -> Iterator[Lab]:
+    made = Lab(topology, driver, state)
+    yield made
+    made.assert_freed()

@@ -8,6 +8,7 @@ A *touch* is where an operation meets the kernel or the disk: bpf(2), netlink, a
 """
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -57,7 +58,10 @@ class Answer(TypedDict):
 
 
 class Faulty:
-    """Stands between netbpf and what it calls; writes what happens to a pipe, which outlives SIGKILL."""
+    """Stands between netbpf and what it calls; writes what happens to a file in memory, which outlives SIGKILL.
+
+    Not to a pipe: its reader would be woken at each word.
+    """
 
     def __init__(self, fault: Fault, out: int) -> None:
         self.fault = fault
@@ -200,18 +204,17 @@ def descriptors() -> set[str]:
 
 
 def run(request: dict[str, Any]) -> Answer:
-    reader, writer = os.pipe()
+    report = os.memfd_create("report")
     pid = os.fork()
     if not pid:
-        os.close(reader)
         try:
-            child(request, writer)
+            child(request, report)
         finally:
             os._exit(0)
-    os.close(writer)
-    with open(reader) as lines:
-        told = [json.loads(line) for line in lines]
     _, status = os.waitpid(pid, 0)
+    os.lseek(report, 0, os.SEEK_SET)
+    with open(report) as lines:
+        told = [json.loads(line) for line in lines]
     error = next((one for one in told if one[0] == "error"), None)
     return Answer(
         signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
@@ -233,6 +236,10 @@ def main(_: Sequence[str]) -> None:
     from netbpf.manager import attach, chain, detach, rebuild, upgrade  # noqa: F401
     from netbpf.net import interfaces  # noqa: F401
 
+    # Every page that a child writes to is copied, and its collector would write to all of them.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -64,7 +64,7 @@ def test_attach(lab: Lab, way: Way, fault: Fault) -> None:
 @each_way
 def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
     failed = 0
-    first = way.attach(lab, way.first)
+    way.put(lab, way.first)
     for one in steps(fault):
         before = [found.program.id for found in lab.status()]
         answer = way.attach(lab, way.second, replace=True, fault=one)
@@ -74,7 +74,7 @@ def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
         if answer["error"] is None or late:
             assert set(way.objects(lab)) == {way.second}
             if answer["hit"]:
-                assert way.attach(lab, way.first, replace=True)["error"] is None
+                way.put(lab, way.first, replace=True)
         else:
             failed += 1
             assert [found.program.id for found in lab.status()] == before
@@ -84,7 +84,7 @@ def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
             break
     assert failed or fault["kind"] == "lost"
     detach_all(lab)
-    lab.assert_nothing_left(first)
+    lab.assert_nothing_left()
 
 
 @each_fault
@@ -93,7 +93,7 @@ def test_detach(lab: Lab, way: Way, fault: Fault) -> None:
     for one in steps(fault):
         if not all(way.objects(lab)):
             detach_all(lab)
-            assert way.attach(lab, way.first)["error"] is None
+            way.put(lab, way.first)
         answer = lab.detach(everything=True, fault=one)
         assert_clear(answer)
         seen = way.objects(lab)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from netbpf import api
 from netbpf.constants import Hook
 from tests.faults.driver import Answer
 from tests.faults.lab import Lab
@@ -23,6 +24,10 @@ class Way:
     def attach(self, lab: Lab, source: str, **options: Any) -> Answer:
         """Attach an object in a process of its own."""
         return lab.attach(self.hook, self.interfaces, source, **self.options, **options)
+
+    def put(self, lab: Lab, source: str, **options: Any) -> None:
+        """Attach an object from this process."""
+        lab.put(self.hook, self.interfaces, source, **self.options, **options)
 
     def objects(self, lab: Lab) -> list[str | None]:
         """Which object netbpf says runs on each interface; it is never one that the kernel does not run."""
@@ -60,7 +65,6 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 LIMIT = 300  # steps; an operation makes fewer
 
 
-def detach_all(lab: Lab) -> Answer:
-    answer = lab.detach(everything=True, missing_ok=True)
-    assert answer["error"] is None, answer
-    return answer
+def detach_all(lab: Lab) -> None:
+    """From this process, which is another than the one that attached or was killed."""
+    api.detach(everything=True, missing_ok=True, netns=lab.namespace)
