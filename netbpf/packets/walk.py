@@ -240,10 +240,11 @@ class _Walker:
         goes_on: bool,
     ) -> _Member:
         changes = before.changes()
-        seen = self.way.watcher.seen()
+        record = self.way.watcher.record()
 
         def tell() -> MemberWalk:
             run = told(station.bench, packet, context, outcome, changes)
+            seen = self.way.watcher.seen(record)
             one = Told(seen, self.lines, station.bench.maps(), stop.hook)
             touches = one.touches()
             return MemberWalk(
@@ -251,7 +252,7 @@ class _Walker:
                 one.decisions(touches), touches, one.decided(), seen.lost,
             )  # fmt: skip
 
-        edges = frozenset((id(covered), edge) for covered, edge in seen.edges)
+        edges = frozenset((id(covered), edge) for covered, edge in record.edges)
         key = stop.hook, station.name, outcome.verdict, edges
         return _Member(stop, station, key, packet, outcome, tell)
 

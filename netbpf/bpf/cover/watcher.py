@@ -55,6 +55,16 @@ class Touch(NamedTuple):
     what: Touched
 
 
+class Record(NamedTuple):
+    """What was written down since ``clear``, and how much before it is lost: quick to take; for ``Watcher.seen``."""
+
+    edges: list[tuple[Covered, int]]
+    lost: int
+    touches: list[bytes]
+    touches_lost: int
+    decisions: list[bytes]
+
+
 class Seen(NamedTuple):
     """What programs did since ``clear``. ``lost`` are edges that came before and were too many to keep.
 
@@ -167,13 +177,17 @@ class Watcher:
         self._touches.clear()
         self._decisions.clear()
 
-    def seen(self) -> Seen:
-        """What happened since ``clear``."""
-        edges, lost = self.collector.trace()
-        found = list(ran(edges))
-        entries, missing = self._touches.read()
-        calls = self._calls(found, entries)
-        return Seen(edges, found, list(self._branches(found)), list(calls), lost, missing)
+    def record(self) -> Record:
+        """What was written down since ``clear``."""
+        return Record(*self.collector.trace(), *self._touches.read(), self._decisions.read()[0])
+
+    def seen(self, record: Record | None = None) -> Seen:
+        """What happened since ``clear``, or until a record was taken."""
+        one = record or self.record()
+        found = list(ran(one.edges))
+        calls = list(self._calls(found, one.touches))
+        branches = list(self._branches(found, list(one.decisions)))
+        return Seen(one.edges, found, branches, calls, one.lost, one.touches_lost)
 
     def _calls(self, found: list[Ran], entries: list[bytes]) -> Iterator[Touch]:
         sites = [site for _, _, site in self._sites]
@@ -193,9 +207,8 @@ class Watcher:
             made.append(Touch(before, program, what))
         return reversed(made)
 
-    def _branches(self, found: list[Ran]) -> Iterator[Branch]:
+    def _branches(self, found: list[Ran], entries: list[bytes]) -> Iterator[Branch]:
         jumps: list[Branch] = []
-        entries = self._decisions.read()[0]
         for index in range(len(found) - 1, -1, -1):
             covered, at = found[index]
             if covered.flow is None or at not in covered.flow.deciding:
