@@ -64,6 +64,7 @@ mkfifo gate
 python3 -m tests.inspect.hold held_prog gate & read -r _ <gate
 netbpf prog show name held_prog --json
 netbpf map show name held_map --json
+netbpf btf list --json
 netbpf link list /sys/fs/bpf/netbpf/links/*-xdp --json
 netbpf map update held_each 1 all:5 --json
 netbpf map lookup held_each 1 --json

@@ -1,4 +1,4 @@
-"""``python -m tests.inspect.hold PROGRAM FIFO``: hold a program, its maps and its links until a signal comes."""
+"""``python -m tests.inspect.hold PROGRAM FIFO``: hold a program, its types, maps and links until a signal comes."""
 
 import signal
 import sys
@@ -14,6 +14,8 @@ def main(name: str, gate: str) -> None:
     with ExitStack() as stack:
         for program in api.programs(("name", name)):
             fd = stack.enter_context(sys_bpf.fd_by_id("PROG", program.info.id))
+            if program.info.btf_id:
+                stack.enter_context(sys_bpf.fd_by_id("BTF", program.info.btf_id))
             pin = Path("/sys/fs/bpf", f"held_{program.info.id}")
             sys_bpf.obj_pin(str(pin), fd.fileno())
             stack.callback(pin.unlink)

@@ -1,5 +1,6 @@
 """``prog``, ``map``, ``link`` and ``btf`` while the kernel changes, and for who may not look."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,6 +162,10 @@ def test_a_link_has_no_name_from_another_namespace(lab: Lab) -> None:
     assert f"interface {hook['ifindex']} of another namespace" in text
     own = lab.wire.dut.run(run_cli, "link", "list", hook["link_id"], "--json").json["links"]
     assert (own[0]["devname"], own[0]["netns"]) == ("dut0", None)
+    theirs = json.loads(lab.run("bpftool", "-j", "link", "show", "id", hook["link_id"]))
+    assert {name: own[0][name] for name in theirs if name != "pids"} == {
+        name: value for name, value in theirs.items() if name != "pids"
+    }
 
 
 def test_who_holds_btf(loaded: Loaded) -> None:
