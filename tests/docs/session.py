@@ -30,6 +30,7 @@ _FILE = re.compile(r"^(?://|#) ([\w.-]+)\n")
 _DIFFER = re.compile(r"<!-- numbers differ -->\n+$")
 _NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|\d+)\b")
 _LISTENER = re.compile(r"netbpf (?:trace|events|monitor|capture) [^&>]*&")
+_TO_FILE = re.compile(r">([\w.-]+)")
 _ID = re.compile(r"\b(?:program|map) (\d{4,})\b|\b([0-9a-f]{16})\b")
 _MARK = "\x1e"
 _SECONDS = 600.0  # of one page, on a busy machine
@@ -167,6 +168,9 @@ def _script(command: str) -> str:
             f": >.said; {command[:-1]} >.said 2>&1 & until [ -s .said ] || ! kill -0 $!; do sleep 0.05; done\n"
             "tee .shown <.said"
         )
+    if command.endswith("&"):
+        # What such a file had before is not for the next command, which may come first.
+        return "".join(f": >{name}; " for name in _TO_FILE.findall(command)) + command
     if command == "wait":
         return "wait $!; __=$?; tail -c +$(($(wc -c <.shown) + 1)) .said; (exit $__)"
     return command

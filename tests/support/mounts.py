@@ -13,6 +13,7 @@ def unmount_bpffs(state: Path) -> None:
     path = state / "bpffs"
     while path.is_mount():
         for directory, _, names in os.walk(path, topdown=False):
-            for name in names:
+            # The kernel's own iterators (progs.debug) have a dot, and cannot be removed; pins have none.
+            for name in (name for name in names if "." not in name):
                 Path(directory, name).unlink()
         subprocess.run(["umount", "--lazy", path], check=True)
