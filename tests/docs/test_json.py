@@ -40,11 +40,14 @@ netbpf compile prog.bpf.c --json
 python3 -m tests.docs.capture in.pcap
 netbpf replay builtin:xdp_globals in.pcap --json
 netbpf send eth0 --hex ffffffffffff02000000000188b5 --expect wire0 --json
+netbpf send eth0 in.pcap --json
 head -c 70 in.pcap | netbpf send eth0 - --json 2>/dev/null
 netbpf replay builtin:xdp_count in.pcap --json --coverage
 ip link add wire9 type veth peer name eth9; ip link set eth9 up; ip link set wire9 up
-netbpf attach xdp eth9 builtin:xdp_count >/dev/null; netbpf attach xdp eth9 builtin:xdp_globals >/dev/null
-python3 -m tests.docs.send 2 udp 53 eth9
+netbpf attach xdp eth9 builtin:xdp_count >/dev/null
+netbpf capture xdp eth9 -c 1 --json 2>told9 >seen & until [ -s told9 ]; do sleep 0.05; done
+netbpf attach xdp eth9 builtin:xdp_globals --json; netbpf chain eth9 --json
+python3 -m tests.docs.send 2 udp 53 eth9; wait $!
 netbpf chain eth9 --json
 netbpf chain eth1 --json
 netbpf chain eth9 --watch 0.05 --count 2 --json
