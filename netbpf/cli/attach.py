@@ -14,7 +14,7 @@ from netbpf.cli.options import (
     direction_options,
     hook_of,
     lock_option,
-    source_options,
+    object_options,
 )
 from netbpf.errors import VerifierError
 from netbpf.text import escape
@@ -55,32 +55,7 @@ def log_kept(path: Path | None) -> Iterator[None]:
     help="XDP: native (default), skb, hw; auto tries native, then skb, and says what it got.",
 )  # fmt: skip
 @direction_options
-@click.option(
-    "--set",
-    "settings",
-    metavar="VAR=VALUE",
-    multiple=True,
-    help="Set a global variable before loading.",
-)
-@click.option(
-    "--map-size",
-    "map_sizes",
-    metavar="MAP=N",
-    multiple=True,
-    help="Make a map with N entries (ring buffers: bytes) instead of what the object says; N may be 'cpus'.",
-)
-@click.option(
-    "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
-    help="Use the map of another member (hooks: xdp, tc/ingress, tc/egress; NETNS:IFACE/... in another namespace).",
-)  # fmt: skip
-@click.option(
-    "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
-    help="Use a map that exists, by its pin or its id.",
-)  # fmt: skip
-@click.option(
-    "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
-    help="Put another program of the object into a prog array.",
-)  # fmt: skip
+@object_options
 @click.option(
     "--redirect", "redirects", metavar="MAP[KEY]=TARGET[:PROGRAM]", multiple=True,
     help="xdp: fill a devmap (TARGET: interface) or cpumap (TARGET: queue size; KEY may be *), and run PROGRAM there.",
@@ -105,26 +80,6 @@ def log_kept(path: Path | None) -> Iterator[None]:
     "--pref", type=click.IntRange(1, 65535), metavar="N",
     help="tc: run beside foreign filters, at this priority (lower runs first).",
 )  # fmt: skip
-@click.option(
-    "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
-    help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system: "
-    "what is there is used, the rest is pinned, and stays after detach. Without it such maps are not shared.",
-)  # fmt: skip
-@source_options
-@click.option(
-    "--btf",
-    "kernel_btf",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Kernel types to relocate against.",
-)
-@click.option(
-    "--log",
-    "log_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the whole verifier log to a file if the verifier rejects the program.",
-)
 @confirm_options
 @lock_option
 @common_options

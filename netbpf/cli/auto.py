@@ -9,7 +9,7 @@ from netbpf.cli.options import (
     common_options,
     json_option,
     lock_option,
-    source_options,
+    object_options,
     verbose_option,
 )
 
@@ -40,45 +40,10 @@ class WithAuto(click.Command):
     "-n", "--program", "programs", metavar="NAME[,NAME...]", multiple=True,
     help="Only these programs, by function or section name.",
 )  # fmt: skip
-@click.option(
-    "--set",
-    "settings",
-    metavar="VAR=VALUE",
-    multiple=True,
-    help="Set a global variable before loading.",
-)
-@click.option(
-    "--map-size", "map_sizes", metavar="MAP=N", multiple=True,
-    help="Make a map with N entries instead of what the object says; N may be 'cpus'.",
-)  # fmt: skip
-@click.option(
-    "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
-    help="Put a program of the object into a prog array.",
-)  # fmt: skip
-@click.option(
-    "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
-    help="Use the map of a network program (hooks: xdp, tc/ingress, tc/egress; NETNS:IFACE/... in another namespace).",
-)  # fmt: skip
-@click.option(
-    "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
-    help="Use a map that exists, by its pin or its id.",
-)  # fmt: skip
-@click.option(
-    "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
-    help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system.",
-)  # fmt: skip
+@object_options
 @click.option(
     "--cgroup", metavar="DIR", type=click.Path(path_type=Path),
     help="Where cgroup programs go: a directory of cgroup v2 (default: its root).",
-)  # fmt: skip
-@source_options
-@click.option(
-    "--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path),
-    help="Kernel types to relocate against.",
-)  # fmt: skip
-@click.option(
-    "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the whole verifier log to a file if the verifier rejects the program.",
 )  # fmt: skip
 @lock_option
 @common_options

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netbpf.cli.options import common_options, lock_option, source_options
+from netbpf.cli.options import common_options, lock_option, object_options
 
 if TYPE_CHECKING:
     from netbpf.compiler.result import Options
@@ -25,39 +25,7 @@ if TYPE_CHECKING:
     "--type", "kind", metavar="SECTION",
     help="What the programs are, where their sections do not say: xdp, tc, socket, cgroup_skb/egress ...",
 )  # fmt: skip
-@click.option(
-    "--set", "settings", metavar="VAR=VALUE", multiple=True,
-    help="Set a global variable before loading.",
-)  # fmt: skip
-@click.option(
-    "--map-size", "map_sizes", metavar="MAP=N", multiple=True,
-    help="Make a map with N entries instead of what the object says; N may be 'cpus'.",
-)  # fmt: skip
-@click.option(
-    "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
-    help="Put a program of the object into a prog array.",
-)  # fmt: skip
-@click.option(
-    "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
-    help="Use the map of a network program.",
-)  # fmt: skip
-@click.option(
-    "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
-    help="Use a map that exists, by its pin or its id.",
-)  # fmt: skip
-@click.option(
-    "--pin-maps", metavar="DIR", type=click.Path(path_type=Path),
-    help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system.",
-)  # fmt: skip
-@source_options
-@click.option(
-    "--btf", "kernel_btf", metavar="FILE", type=click.Path(path_type=Path),
-    help="Kernel types to relocate against.",
-)  # fmt: skip
-@click.option(
-    "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the whole verifier log to a file if the verifier rejects the program.",
-)  # fmt: skip
+@object_options
 @lock_option
 @common_options
 def load_command(

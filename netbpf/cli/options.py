@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -63,6 +64,55 @@ def source_options(function: F) -> F:
         ),
     )  # fmt: skip
     made: Callable[..., Any] = called
+    for option in reversed(options):
+        made = option(made)
+    return made  # type: ignore[return-value]
+
+
+def object_options(function: F) -> F:
+    """What is made of an object when it is loaded: its variables and maps, its compiler, its relocation, the log.
+
+    Parameters: ``settings``, ``map_sizes``, ``tail_calls``, ``share``, ``maps``, ``pin_maps``, ``compiler``,
+    ``kernel_btf`` and ``log_file``.
+    """
+    path = click.Path(path_type=Path)
+    options = (
+        click.option(
+            "--set", "settings", metavar="VAR=VALUE", multiple=True,
+            help="Set a global variable before loading.",
+        ),
+        click.option(
+            "--map-size", "map_sizes", metavar="MAP=N", multiple=True,
+            help="Make a map with N entries (ring buffers: bytes) instead of what the object says; N may be 'cpus'.",
+        ),
+        click.option(
+            "--share", metavar="MAP=IFACE/HOOK/MEMBER[/MAP]", multiple=True,
+            help="Use the map of a program on a hook (xdp, tc/ingress, tc/egress; NETNS:IFACE/... elsewhere).",
+        ),
+        click.option(
+            "--map", "maps", metavar="MAP=pinned:PATH|id:N", multiple=True,
+            help="Use a map that exists, by its pin or its id.",
+        ),
+        click.option(
+            "--tail-call", "tail_calls", metavar="MAP[INDEX]=PROGRAM", multiple=True,
+            help="Put another program of the object into a prog array.",
+        ),
+        click.option(
+            "--pin-maps", metavar="DIR", type=path,
+            help="Share maps marked LIBBPF_PIN_BY_NAME through pins in this directory of a BPF file system: "
+            "what is there is used, the rest is pinned, and stays after detach. Without it such maps are not shared.",
+        ),
+        source_options,
+        click.option(
+            "--btf", "kernel_btf", metavar="FILE", type=path,
+            help="Kernel types to relocate against.",
+        ),
+        click.option(
+            "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the whole verifier log to a file if the verifier rejects the program.",
+        ),
+    )  # fmt: skip
+    made: Callable[..., Any] = function
     for option in reversed(options):
         made = option(made)
     return made  # type: ignore[return-value]
