@@ -125,7 +125,7 @@ def _bytes(size: int) -> str:
 def _variable_table(report: ObjectReport) -> list[Line]:
     table = Table("NAME", "SECTION", "TYPE", "DEFAULT", "")
     for one in report.variables:
-        value = format_value(one.default)
+        value = format_value(one.default) if one.type else str(one.default)  # else hex
         shown = value if len(value) <= _FEW else value[: _FEW - 3] + "..."
         table.add_row(
             escape(one.name), escape(one.section), _short(one.type) or _bytes(one.size), shown, escape(one.description)
