@@ -8,16 +8,22 @@ import functools
 import re
 from typing import Final
 
-from netbpf.errors import PacketTextError, ToolMissingError, UsageError
+from netbpf.errors import NotSupportedError, PacketTextError, ToolMissingError, UsageError
 from netbpf.text import escape
 
 _ETHERNET: Final = 1  # DLT_EN10MB
 _NETMASK_UNKNOWN: Final = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
 _OPTIMIZE: Final = 1
+_INSTRUCTION: Final = 8  # bytes of a struct bpf_insn
 # What may complete the beginning of a filter: nothing, an operand, brackets that are open.
 _OPERANDS: Final = ("", "tcp", "1", "1.1.1.1", "1::1", "1:1:1:1:1:1", "1]=1", "]=1", "=1", "1=1")
 _ENDS: Final = tuple(one + closing for closing in ("", ")", "))") for one in _OPERANDS)
 LARGEST_PACKET: Final = 262_144  # bytes; MAXIMUM_SNAPLEN
+# Instructions that are given to libpcap's optimizer. Its time grows with the cube of their number (0.5 s for 6,000, 4 s
+# for 12,000, measured with libpcap 1.10.3), and no signal ends it; a quarter may be left, and 4096 can be loaded.
+_MOST_UNOPTIMIZED: Final = 16_384
+_LONGEST: Final = 32_768  # characters: what is much longer takes minutes without being optimized
+_SMALLER: Final = "name networks instead of hosts, port ranges instead of ports"
 
 
 class _Program(ctypes.Structure):
@@ -66,10 +72,24 @@ def _library() -> ctypes.CDLL:
 def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
     """The classic BPF instructions (struct bpf_insn, 8 bytes each) of an expression for Ethernet frames.
 
-    Raises PacketTextError with libpcap's words where it is none, ToolMissingError without libpcap.
+    Raises PacketTextError with libpcap's words where it is none, ToolMissingError without libpcap, NotSupportedError
+    for one with which it would take minutes.
     """
     if "\0" in expression:
         raise UsageError("a filter cannot hold a zero byte")
+    if len(expression) > _LONGEST:
+        raise NotSupportedError(
+            f"the filter is too large: {len(expression)} characters, of {_LONGEST} at most",
+            hint=_SMALLER,
+        )
+    if optimize:
+        number = len(compile_filter(expression, optimize=False)) // _INSTRUCTION
+        if number > _MOST_UNOPTIMIZED:
+            raise NotSupportedError(
+                f"the filter is too large: libpcap makes {number} instructions of it, and can optimize "
+                f"{_MOST_UNOPTIMIZED}",
+                hint=_SMALLER,
+            )
     library = _library()
     handle = library.pcap_open_dead(_ETHERNET, LARGEST_PACKET)
     if not handle:
@@ -82,7 +102,7 @@ def compile_filter(expression: str, *, optimize: bool = True) -> bytes:
             words = library.pcap_geterr(handle).decode(errors="replace")
             raise _refused(library, handle, expression, words)
         try:
-            return ctypes.string_at(program.instructions, program.length * 8)
+            return ctypes.string_at(program.instructions, program.length * _INSTRUCTION)
         finally:
             library.pcap_freecode(ctypes.byref(program))
     finally:

@@ -4,8 +4,15 @@ import time
 
 import pytest
 
-from netbpf.errors import HookBusyError, LockTimeoutError, NotAttachedError, UsageError
+from netbpf.errors import (
+    HookBusyError,
+    LockTimeoutError,
+    NotAttachedError,
+    NotSupportedError,
+    UsageError,
+)
 from netbpf.state.lock import locked
+from netbpf.tap import session
 from tests.cli.lab import Lab, frame
 from tests.cli.test_cli_attach_errors import foreign_link
 from tests.cli.test_cli_chain_traffic import WAYS, Way, attach, each_way, send, verdicts
@@ -123,17 +130,25 @@ def test_two_at_once(lab: Lab, members: int, order: tuple[int, int]) -> None:
     assert not signs()
 
 
-def test_the_hook_comes_first(lab: Lab) -> None:
-    """At the end the hook is as it was before what waits is read: under a flood that would never be all."""
+def test_the_hook_comes_first(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end the hook is as it was before what waits is read: under a flood that would never be all.
+
+    Between the two comes a grace period, so that packets that are in the program by then are read too.
+    """
     way = WAYS["xdp-native"]
     attach(lab, way, "acl")
     before = program(lab)
     with capture(lab) as packets:
         send(lab, way, 5)
         packets.stop()
+        waited: list[tuple[int, bool]] = []
+        monkeypatch.setattr(
+            session, "grace_period", lambda: waited.append((program(lab), packets.ring.pending > 0))
+        )
         batches = packets.batches()
         assert len(next(batches)) == 5
         assert program(lab) == before
+        assert waited == [(before, True)]
         send(lab, way, 5)
         assert list(batches) == []
 
@@ -215,6 +230,28 @@ def test_its_member_is_taken_out(lab: Lab) -> None:
         lab("detach", "xdp", "dut0", "acl")
         assert list(packets) == []
         assert packets.summary().ended == "dut0 xdp: member acl was taken out"
+
+
+def test_large_filters(lab: Lab) -> None:
+    """Hundreds of hosts are looked for; thousands are refused at once, and the hook stays as it is."""
+    way = WAYS["clsact"]
+    attach(lab, way, "acl", stop=1111)
+    before = program(lab)
+    hosts = [f"src host 10.9.{number >> 8}.{number & 255}" for number in range(5000)]
+    for number, words in (
+        (5000, "[0-9]* characters"),
+        (1200, "libpcap makes 1[0-9]* instructions"),
+    ):
+        with pytest.raises(NotSupportedError, match=f"the filter is too large: {words}"):
+            capture(lab, " or ".join(hosts[:number]), way)
+    assert program(lab) == before
+    with capture(
+        lab, " or ".join([*hosts[:200], "src host 10.0.0.1 and udp port 1111"]), way
+    ) as packets:
+        send(lab, way, 1)
+        send(lab, way, 2, 1111)
+        assert [one.verdict_name for one in rest(packets)] == ["shot"] * 2
+    assert program(lab) == before
 
 
 def test_refusals(lab: Lab) -> None:
