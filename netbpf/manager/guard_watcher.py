@@ -7,16 +7,13 @@ off, and the namespace, so that the way back does not depend on this process.
 import json
 import os
 import select
-import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Self
 
 from netbpf.bpf.program import Program
 from netbpf.errors import NetbpfError
+from netbpf.manager.standby import Standby, StandbyError
 from netbpf.net.netns import Namespace, names
 from netbpf.net.rtnetlink import Session
 from netbpf.state import pending as store
@@ -36,24 +33,10 @@ class Watcher:
         self._pid = self._started = 0
 
     def __enter__(self) -> Self:
-        if not sys.executable:
-            raise _failed("this Python does not know its own program")
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors = os.memfd_create("netbpf-watcher-errors", os.MFD_CLOEXEC)
-        fds = (theirs.fileno(), self._namespace.fileno())
         try:
-            # It takes nothing along but where to find netbpf, and its state: no session, terminal or directory.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "netbpf.manager.watcher", *map(str, fds)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, pass_fds=fds,
-                cwd="/", env=environment(), start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            self._socket.close()
-            os.close(self._errors)
+            self._process = Standby("netbpf.manager.watcher", self._namespace)
+        except StandbyError as error:
             raise _failed(str(error)) from None
-        finally:
-            theirs.close()
         return self
 
     def ready(self) -> None:
@@ -63,19 +46,13 @@ class Watcher:
         try:
             self._pid, self._started = json.loads(self._answer(_START))
         except (ValueError, NetbpfError) as error:
-            said = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
-            raise _failed(said[-1] if said else str(error)) from None
+            raise _failed(self._process.complaint() or str(error)) from None
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with self._process:
             # Where something is left to undo it sees the end of this connection, and does it.
             if not self._watching:
                 self._cancel()
-        finally:
-            self._socket.close()
-            os.close(self._errors)
-            # What was started has forked, and its child belongs to process 1: nobody has to wait for that.
-            self._process.wait()
 
     def _cancel(self) -> None:
         with suppress(OSError, NetbpfError):
@@ -83,7 +60,7 @@ class Watcher:
             if store.read(self.name) is None:
                 process = os.pidfd_open(self._pid)
                 try:
-                    self._socket.send(b"cancel")
+                    self._process.send(b"cancel")
                     # It ends at once: nothing of it is left when the command ends.
                     select.select([process], [], [], _ANSWER)
                 finally:
@@ -116,19 +93,19 @@ class Watcher:
 
     def _ask(self, word: bytes, fds: list[int]) -> None:
         try:
-            socket.send_fds(self._socket, [word], fds)
+            self._process.send(word, fds)
         except OSError:
             raise _ended() from None
         if self._answer(_ANSWER) != b"done":
             raise _ended()
 
     def _answer(self, seconds: float) -> bytes:
-        if not select.select([self._socket], [], [], seconds)[0]:
-            raise NetbpfError("the process that waits for the confirmation does not answer")
         try:
-            said = self._socket.recv(4096)
-        except OSError:
-            said = b""
+            said = self._process.answer(seconds)
+        except TimeoutError:
+            raise NetbpfError(
+                "the process that waits for the confirmation does not answer"
+            ) from None
         if not said:
             raise _ended()
         return said
@@ -146,18 +123,3 @@ def _ended() -> NetbpfError:
         "the process that waits for the confirmation has ended",
         hint="was it killed? the change was not made, or was undone",
     )
-
-
-def environment() -> dict[str, str]:
-    """What a process that watches takes along: where to find netbpf, and its state."""
-    here = str(Path(__file__).parents[2])
-    paths = [here, *(one for one in sys.path if one and Path(one).is_absolute() and one != here)]
-    kept = ("NETBPF_STATE_DIR", "PYTHONDONTWRITEBYTECODE", "TZ")
-    found = {name: os.environ[name] for name in kept if name in os.environ}
-    if "NETBPF_STATE_DIR" in found:
-        found["NETBPF_STATE_DIR"] = str(Path(found["NETBPF_STATE_DIR"]).absolute())
-    return {
-        **found,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PATH": os.environ.get("PATH", os.defpath),
-    }

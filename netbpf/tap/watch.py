@@ -1,18 +1,12 @@
 """The process that takes a capture off the hook should the one that reads it be killed, as seen from that one."""
 
 import json
-import os
-import select
-import socket
-import subprocess
-import sys
 from contextlib import suppress
-from types import TracebackType
 from typing import Final, Self
 
 from netbpf.bpf.program import Program
 from netbpf.errors import NetbpfError
-from netbpf.manager.guard_watcher import environment
+from netbpf.manager.standby import Standby, StandbyError
 from netbpf.manager.taps import Spot
 from netbpf.net.netns import Namespace
 from netbpf.state.codec import plain
@@ -28,23 +22,10 @@ class Watch:
         self._seen: set[int] = set()
 
     def __enter__(self) -> Self:
-        if not sys.executable:
-            raise _failed("this Python does not know its own program")
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors = os.memfd_create("netbpf-watch-errors", os.MFD_CLOEXEC)
-        fds = (theirs.fileno(), self._namespace.fileno())
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "netbpf.tap.watcher", *map(str, fds)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, pass_fds=fds,
-                cwd="/", env=environment(), start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            self._socket.close()
-            os.close(self._errors)
+            self._process = Standby("netbpf.tap.watcher", self._namespace)
+        except StandbyError as error:
             raise _failed(str(error)) from None
-        finally:
-            theirs.close()
         return self
 
     def guard(self, at: Spot, name: str, before: Program | None) -> None:
@@ -55,38 +36,27 @@ class Watch:
         fds = [before.fd.fileno()] if before else []
         message = json.dumps({"at": plain(at), "name": name}).encode()
         try:
-            socket.send_fds(self._socket, [message], fds)
-            if not select.select([self._socket], [], [], _START)[0]:
-                raise _failed("it does not answer")
-            answer = self._socket.recv(64)
+            self._process.send(message, fds)
+            answer = self._process.answer(_START)
         except OSError as error:
             answer = str(error).encode()
         if answer != b"done":
-            said = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
-            raise _failed(said[-1] if said else answer.decode() or "it ended")
+            raise _failed(self._process.complaint() or answer.decode() or "it ended")
 
     def tapped(self, prog_id: int) -> None:
         """Tell it of a program that has the capture in it."""
         if prog_id not in self._seen:
             self._seen.add(prog_id)
             with suppress(OSError):  # should it have been killed, the capture goes on without
-                self._socket.send(json.dumps({"tapped": prog_id}).encode())
+                self._process.send(json.dumps({"tapped": prog_id}).encode())
 
     def done(self) -> None:
         """Nothing is left to do."""
         with suppress(OSError):
-            self._socket.send(b"null")
+            self._process.send(b"null")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._socket.close()
-        os.close(self._errors)
-        # What was started has forked, and its child belongs to process 1: nobody has to wait for that.
-        self._process.wait()
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
 
 
 def _failed(reason: str) -> NetbpfError:
