@@ -211,17 +211,20 @@ class _Upgrading:
         member = self._member(maps, loaded.program.info.tag)
         members = on_hook.changed(self.found.members, member)
         records.keep_object(member.object.sha256, self.new.spec.data)
-        with ExitStack() as held, Builder(self._hook) as builder, Undo() as undo:
-            changes = Changes(self.session, held, self.guard)
-            built = builder.build(members, self.current, {member.name: loaded})
-            # As late as can be: what the old program gathers from here on is merged afterwards.
-            carrier.copy()
-            made = changes.swap(occupant, self.current, built, undo)
-            report = carrier.finish()
-            there = occupants(self.session, occupant.interface.index, hooks=(self._hook,))
-            made = changes.verified(made, there)
-            pending = self.guard.settle()
-        after = next(one for one in made.members if one.name == member.name)
-        tidy(self.session)
+        try:
+            with ExitStack() as held, Builder(self._hook) as builder, Undo() as undo:
+                changes = Changes(self.session, held, self.guard)
+                built = builder.build(members, self.current, {member.name: loaded})
+                # As late as can be: what the old program gathers from here on is merged afterwards.
+                carrier.copy()
+                made = changes.swap(occupant, self.current, built, undo)
+                report = carrier.finish()
+                there = occupants(self.session, occupant.interface.index, hooks=(self._hook,))
+                made = changes.verified(made, there)
+                pending = self.guard.settle()
+            after = next(one for one in made.members if one.name == member.name)
+        finally:
+            # An object is kept that nobody needs: the new one where this failed, or the one before the old one.
+            tidy(self.session)
         notes = built.notes + report.notes
         return Upgraded(made, self.found.member, after, carried, report.merged, notes, pending)

@@ -135,7 +135,8 @@ class Machine:
         self.result = self._run(0, [0] * 10) & 0xFFFFFFFF
 
     def _run(self, at: int, given: list[int]) -> int:
-        r, stack = list(given), {}
+        r = list(given)
+        stack: dict[int, int] = {}
         main = at == 0
         while True:
             one = self.code[at]

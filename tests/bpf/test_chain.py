@@ -305,6 +305,7 @@ def test_verdicts_are_named_in_their_own_order_whatever_cpu_saw_one_first(bench:
     layout, known = verdicts.layout(Hook.XDP), verdicts.known(Hook.XDP)
     wanted = [name for name, number in sorted(known.items(), key=lambda item: item[1])]
     for turned in (False, True):
+        names: list[str] = []
         value = bytearray(bench.counters.map.entry_size)
         stride = len(value) // possible_cpus()
         for cpu in range(possible_cpus()):

@@ -188,6 +188,7 @@ def test_an_upgrade_failing_at_each_step(lab: Lab, kind: str, number: int) -> No
             failed += 1
             assert _runs(lab, way, "globals") == "xdp_globals", answer
             assert api.get("v0", "min_bytes", netns=lab.namespace) == 77
+            lab.assert_consistent()
         else:
             assert _runs(lab, way, "globals") == "xdp_drop"
         api.detach("v0", everything=True, netns=lab.namespace)
