@@ -1,6 +1,5 @@
 """Coverage of BPF programs by a run of pytest, also where xdist spreads it over processes."""
 
-import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -80,10 +79,14 @@ class Run:
 
     def hand_over(self) -> bytes:
         """What this process has, for the one that started it."""
+        import pickle
+
         return pickle.dumps(self._own())
 
     def take(self, data: bytes) -> None:
         """What a process has that this one started."""
+        import pickle
+
         self._others.append(pickle.loads(data))
 
     def _own(self) -> "Coverage":

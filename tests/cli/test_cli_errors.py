@@ -157,7 +157,7 @@ def test_an_unknown_command_gives_near_names() -> None:
     done = run_cli("atach")
     assert (done.code, done.error) == (
         2,
-        "no command 'atach'; did you mean attach or detach?; see: netbpf --help",
+        "no command 'atach'; did you mean attach or detach or trace?; see: netbpf --help",
     )
     assert "the commands are: attach, chain, compile" in run_cli("zzzzzzzz").error
 

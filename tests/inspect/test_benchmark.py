@@ -17,7 +17,7 @@ def test_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
         aims.append((line, aim))
         return f"aim {aim}"
 
-    names = ["map dump", "map dump of structs", "prog list", "inspect"]
+    names = ["map dump", "map dump of structs", "prog list", "inspect", "vmlinux.h"]
     text, found = inspect.measure(1, add)
     assert [one["name"] for one in found] == names
     assert all(who["seconds"][0] > 0 for one in found for who in one["contestants"])
