@@ -159,7 +159,7 @@ def test_an_unknown_command_gives_near_names() -> None:
         2,
         "no command 'atach'; did you mean attach or detach or trace?; see: netbpf --help",
     )
-    assert "the commands are: attach, chain, compile" in run_cli("zzzzzzzz").error
+    assert "the commands are: attach, btf, capture, chain, compile" in run_cli("zzzzzzzz").error
 
 
 def test_control_characters_from_the_command_line_are_escaped(lab: Lab) -> None:
