@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Final
 
 _STEP: Final = 500_000  # ns: packets that are due within this time leave together
@@ -12,18 +13,18 @@ _NAP: Final = 0.1  # seconds, the longest sleep: a stop is seen after it
 ENDLESS: Final = 1 << 62
 
 
-class Pace:
+class Pace(ABC):
     """How many packets may have left by now. ``behind`` is set where time could not be held."""
 
     behind = False
 
+    @abstractmethod
     def allowed(self, done: int) -> int:
         """How many packets may leave now, after ``done``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def next(self, done: int) -> int:
         """When the packet after ``done`` others is due, in ns of the monotonic clock."""
-        raise NotImplementedError
 
     def wait(self, done: int, stop: threading.Event) -> None:
         """Sleep until more packets are due, or some of that time."""
