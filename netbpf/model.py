@@ -179,7 +179,8 @@ class Attachment:
     ``members`` are the programs netbpf runs there, in order: one, or several behind a dispatcher, which then is
     ``program``. ``counters`` is the id of the map in which the dispatcher counts, 0 without one. ``neighbours`` are
     the programs that the dispatcher of another manager runs. ``taps`` are the captures that run on the hook; it may
-    then be without members, and a member alone has a dispatcher.
+    then be without members, and a member alone has a dispatcher. ``ended`` are the names of those of them whose process
+    has ended without taking them off.
     """
 
     occupant: Occupant
@@ -193,6 +194,7 @@ class Attachment:
     counters: int = 0
     neighbours: tuple[Neighbour, ...] = ()
     taps: tuple[Tap, ...] = ()
+    ended: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:

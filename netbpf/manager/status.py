@@ -13,6 +13,7 @@ from netbpf.net.netns import Namespace, all_namespaces
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import records
+from netbpf.state import taps as lives
 from netbpf.state.codec import revive
 from netbpf.state.records import Generation, Record
 
@@ -82,6 +83,7 @@ def describe(
     return Attachment(
         occupant, info, True, NETBPF, alone, netns_name, found.attached_at, found.members,
         found.counters, taps=found.taps,
+        ended=tuple(one.name for one in found.taps if not lives.alive(one.name)),
     )  # fmt: skip
 
 

@@ -205,12 +205,17 @@ def test_killed_with_its_watcher(lab: Lab, members: tuple[str, ...]) -> None:
     for name in members:
         attach(lab, XDP, name, stop=1111)
     with command(lab, "dut0") as running:
+        assert not lab.hooks("dut0")[0]["captures"][0]["ended"]
+        assert "has ended" not in lab("status", "dut0").out
         [watcher] = watchers()
         os.kill(watcher, signal.SIGKILL)
         running.kill()
         running.wait()
     send(lab, XDP, 1, 1111)
-    assert "captures" in lab.hooks("dut0")[0]
+    [tap] = lab.hooks("dut0")[0]["captures"]
+    assert (tap["pid"], tap["ended"]) == (running.pid, True)
+    told = f"the capture by process {running.pid} has ended; the next netbpf command that changes something"
+    assert told in lab("status", "dut0").out
     done = lab("attach", "tc", "dut0", "builtin:tc_count")
     assert f"the capture of process {running.pid}, which was killed, is gone" in done.err
     [xdp] = [one for one in lab.hooks("dut0") if one["hook"] == "xdp"]

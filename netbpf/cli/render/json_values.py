@@ -84,14 +84,19 @@ def hook_json(attachment: Attachment) -> dict[str, Any]:
             for position, one in enumerate(attachment.members)
         ],
         "neighbours": [neighbour_json(one) for one in attachment.neighbours],
-        **({"captures": [tap_json(one) for one in attachment.taps]} if attachment.taps else {}),
+        **({"captures": _taps_json(attachment)} if attachment.taps else {}),
     }
 
 
-def tap_json(one: Tap) -> dict[str, Any]:
+def _taps_json(attachment: Attachment) -> list[dict[str, Any]]:
+    return [tap_json(one, ended=one.name in attachment.ended) for one in attachment.taps]
+
+
+def tap_json(one: Tap, *, ended: bool) -> dict[str, Any]:
     """A capture on a hook."""
     return {
         "pid": one.pid,
+        "ended": ended,
         "since": one.since,
         "filter": one.filter,
         "member": one.member or None,

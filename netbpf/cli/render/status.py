@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,18 @@ def _print_hooks(found: list[Attachment], interface: str | None, *, all_netns: b
         for beside in one.neighbours:
             made.add_row(*([""] if all_netns else []), *_neighbour_cells(beside))
     say(made.lines())
+    say(Line(words) for one in found for words in _ended(one, all_netns=all_netns))
+
+
+def _ended(one: Attachment, *, all_netns: bool) -> Iterator[str]:
+    at = one.occupant
+    place = f"{escape(one.netns_name)}: " if all_netns and one.netns_name else ""
+    for tap in one.taps:
+        if tap.name in one.ended:
+            yield (
+                f"{place}{escape(at.interface.name)} {at.hook}: the capture by process {tap.pid} has ended; "
+                "the next netbpf command that changes something takes it off"
+            )
 
 
 def _cells(one: Attachment) -> list[str]:
