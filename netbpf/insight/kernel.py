@@ -1,7 +1,8 @@
 """Programs, maps and links of the kernel, listed and chosen. What vanishes meanwhile is left out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from netbpf._sys import bpf as sys_bpf
@@ -13,7 +14,7 @@ from netbpf.bpf.holders import HolderTable
 from netbpf.bpf.ids import link_ids, map_ids, program_ids
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
-from netbpf.errors import KernelError, NotAttachedError
+from netbpf.errors import KernelError, NotAttachedError, PermissionDeniedError
 from netbpf.insight.choose import Wanted, by_pin
 from netbpf.insight.kernel_model import KernelLink, KernelMap, KernelProgram
 from netbpf.model import Attachment, ProgramInfo
@@ -24,22 +25,45 @@ T = TypeVar("T")
 def programs(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelProgram]:
     """The programs that were asked for, by id; ``hooks`` says what runs on interfaces.
 
-    Raises NotAttachedError where none is there, PermissionDeniedError.
+    Links are looked for where not every program is wanted. Raises NotAttachedError where none is there,
+    PermissionDeniedError.
     """
-    table, found = HolderTable("program"), []
+    table, found = HolderTable("program", *(() if wanted.everything else ("link",))), []
     places: dict[int, list[Attachment]] | None = None
+    held: dict[int, list[KernelLink]] | None = None
     with Descriptors() as own:
         for one in _open_programs(wanted):
             with one:
                 number = one.info.id
-                places = _places(hooks()) if places is None else places
+                if places is None:
+                    attached = hooks()
+                    places = _places(attached)
+                    held = None if wanted.everything else _holding(attached, table)
                 found.append(
                     KernelProgram(
                         one.info, _memlock(own, one.fd.fileno()), table.of("program", number),
                         _still(places.get(number, []), one.info),
+                        None if held is None else _named(held.get(number, ()), one.info.name),
                     )
                 )  # fmt: skip
     return found
+
+
+def _holding(attached: list[Attachment], table: HolderTable) -> dict[int, list[KernelLink]] | None:
+    """All links by the ids of their programs; None where one may not look."""
+    at, found = _by_link(attached), dict[int, list[KernelLink]]()
+    try:
+        for number in link_ids():
+            with suppress(NotAttachedError), _link_by_id(number) as link:
+                one = _link(link, at, table)
+                found.setdefault(one.info.prog_id, []).append(one)
+    except PermissionDeniedError:
+        return None
+    return found
+
+
+def _named(links: Iterable[KernelLink], program: str) -> tuple[KernelLink, ...]:
+    return tuple(replace(one, program=program) for one in links)
 
 
 def _places(attached: list[Attachment]) -> dict[int, list[Attachment]]:
@@ -154,17 +178,23 @@ def links(wanted: Wanted, hooks: Callable[[], list[Attachment]]) -> list[KernelL
     at: dict[int, Attachment] | None = None
     for one in _opened(wanted, "link", link_ids, _link_by_id, lambda fd: fd, lambda _: True):
         with one:
-            info = link_info(one.fileno())
-            place = link_place(one.fileno(), info.type)
-            at = {each.occupant.link_id: each for each in hooks()} if at is None else at
-            on = at.get(info.id) if place.ifindex else None
-            name, netns = (on.occupant.interface.name, on.netns_name or "") if on else ("", "")
-            found.append(
-                KernelLink(
-                    info, place, name, netns, _program_name(info.prog_id), table.of("link", info.id)
-                )
-            )  # fmt: skip
+            at = _by_link(hooks()) if at is None else at
+            made = _link(one, at, table)
+            found.append(replace(made, program=_program_name(made.info.prog_id)))
     return found
+
+
+def _by_link(attached: list[Attachment]) -> dict[int, Attachment]:
+    return {each.occupant.link_id: each for each in attached}
+
+
+def _link(fd: Fd, at: dict[int, Attachment], table: HolderTable) -> KernelLink:
+    """A link without the name of its program; ``at`` is where links are on interfaces."""
+    info = link_info(fd.fileno())
+    place = link_place(fd.fileno(), info.type)
+    on = at.get(info.id) if place.ifindex else None
+    name, netns = (on.occupant.interface.name, on.netns_name or "") if on else ("", "")
+    return KernelLink(info, place, name, netns, holders=table.of("link", info.id))
 
 
 def _users() -> dict[int, list[int]]:

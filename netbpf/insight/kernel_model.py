@@ -9,12 +9,16 @@ from netbpf.model import Attachment, LinkInfo, MapInfo, ProgramInfo
 
 @dataclass(frozen=True, slots=True)
 class KernelProgram:
-    """A program. ``memlock`` in bytes; ``hooks`` are where it runs on network interfaces."""
+    """A program. ``memlock`` in bytes; ``hooks`` are where it runs on network interfaces.
+
+    ``links`` are those that hold it; None where nobody looked, or may not (CAP_SYS_ADMIN).
+    """
 
     info: ProgramInfo
     memlock: int
     holders: Holders = NOBODY
     hooks: tuple[Attachment, ...] = ()
+    links: "tuple[KernelLink, ...] | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,7 @@ _FORMS = [
     (r"^( +tag +)[0-9a-f]{16}$", r"\1TAG"),
     (r"^( +machine code +)\d+", r"\1N"),
     (r"^( +(?:maps|BTF|programs) +)\d[\d, ]*$", r"\1N"),
+    (r"^( +link +)\d+ ", r"\1N "),
     (r"map\[id:\d+\]", "map[id:N]"),
     (r"#-?\d{4,}\b", "#N"),
     (r"^ *\d+ +(xdp|tcx) +\d+ ", r"N \1 N "),

@@ -19,7 +19,7 @@ from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, ProgType
-from netbpf.errors import NotAttachedError
+from netbpf.errors import NotAttachedError, PermissionDeniedError
 from netbpf.insight import choose
 from netbpf.insight.cfg import blocks, edges
 from netbpf.insight.choose import Wanted, parse
@@ -118,6 +118,21 @@ def test_by_id_name_tag_and_pin(loaded: Loaded, pins: Path) -> None:
     assert shown["pinned"] == [str(pins / "it")]
 
 
+def test_a_program_that_no_link_holds(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so; the list, and one who may not look, say nothing of links."""
+    [shown] = run_cli("prog", "show", number(loaded), "--json").json["programs"]
+    assert shown["links"] == []
+    assert "  link " not in run_cli("prog", "show", number(loaded)).out
+    assert "links" not in run_cli("prog", "list", "--json").json["programs"][0]
+
+    def refused() -> Iterator[int]:
+        raise PermissionDeniedError("no")
+
+    monkeypatch.setattr("netbpf.insight.kernel.link_ids", refused)
+    [shown] = run_cli("prog", "show", number(loaded), "--json").json["programs"]
+    assert "links" not in shown
+
+
 def test_a_process_that_holds_it(loaded: Loaded) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[loaded.program.fd.fileno()]) as cat:  # fmt: skip
         os.set_inheritable(loaded.program.fd.fileno(), False)
@@ -138,6 +153,10 @@ def test_the_interface_that_it_runs_on(lab: Lab) -> None:
     assert [(at["interface"], at["hook"]) for at in one["attached"]] == [("dut0", "xdp")]
     links = lab.wire.dut.run(run_cli, "link", "list", hook["link_id"], "--json").json["links"]
     assert (links[0]["type"], links[0]["devname"], links[0]["prog_id"]) == ("xdp", "dut0", int(which))  # fmt: skip
+    assert one["links"] == links
+    [pin] = links[0]["pinned"]
+    text = lab.wire.dut.run(run_cli, "prog", "show", which).lines
+    assert f"  link          {hook['link_id']} xdp dut0, pinned as {pin}" in text
     maps = lab.wire.dut.run(run_cli, "map", "show", "name", "netbpf_table", "--json").json["maps"]
     assert any(int(which) in one["prog_ids"] and one["attached"] for one in maps)
 

@@ -12,7 +12,7 @@ from netbpf.text import escape
 def print_links(found: list[KernelLink], *, as_json: bool) -> None:
     """All links."""
     if as_json:
-        print_json("link", {"links": [_json(one) for one in found]})
+        print_json("link", {"links": [link_json(one) for one in found]})
         return
     table = Table("ID", "TYPE", "PROGRAM", "NAME", "ON", "HELD BY", right=("ID", "PROGRAM"))
     for one in found:
@@ -40,7 +40,15 @@ def _attach_type(number: int) -> str:
         return str(number)
 
 
-def _json(one: KernelLink) -> dict[str, Any]:
+def link_words(one: KernelLink) -> str:
+    """``17 tcx eth0, pinned as /sys/fs/bpf/link, held by agent(123)``."""
+    held = [f"pinned as {escape(path)}" for path in one.holders.pins]
+    held += [f"held by {word}" for word in process_words(one.holders.processes)]
+    return ", ".join([f"{one.info.id} {type_name(one)} {_place(one)}".rstrip(), *held])
+
+
+def link_json(one: KernelLink) -> dict[str, Any]:
+    """A link with bpftool's fields."""
     place = one.place
     found: dict[str, Any] = {
         "id": one.info.id,

@@ -30,6 +30,8 @@ def _loaded_at(one: KernelProgram) -> float:
 
 def program_json(one: KernelProgram) -> dict[str, Any]:
     """A program with bpftool's fields; ``attached`` is netbpf's."""
+    from netbpf.cli.render.link import link_json
+
     info = one.info
     found: dict[str, Any] = {
         "id": info.id,
@@ -49,7 +51,10 @@ def program_json(one: KernelProgram) -> dict[str, Any]:
     }
     if info.run_count:
         found |= {"run_time_ns": info.run_time_ns, "run_cnt": info.run_count}
-    return found | holders_json(one.holders) | {"attached": hooks_json(one.hooks)}
+    found |= holders_json(one.holders) | {"attached": hooks_json(one.hooks)}
+    if one.links is not None:
+        found["links"] = list(map(link_json, one.links))
+    return found
 
 
 def _table(found: Iterable[KernelProgram]) -> list[Line]:
@@ -66,6 +71,8 @@ def _table(found: Iterable[KernelProgram]) -> list[Line]:
 
 def _detail(one: KernelProgram) -> Iterator[Line]:
     from datetime import datetime
+
+    from netbpf.cli.render.link import link_words
 
     info = one.info
     yield Line(f"program {info.id}: {type_name(info.type)} {escape(info.name) or '-'}", "bold")
@@ -84,6 +91,7 @@ def _detail(one: KernelProgram) -> Iterator[Line]:
     if info.run_count:
         rows.append(("runs", f"{info.run_count}, {info.run_time_ns // info.run_count} ns each"))
     rows += [("runs on", word) for word in hook_words(one.hooks)]
+    rows += [("link", link_words(link)) for link in one.links or ()]
     rows += [("pinned", escape(path)) for path in one.holders.pins]
     rows += [("held by", word) for word in process_words(one.holders.processes)]
     for name, value in rows:
