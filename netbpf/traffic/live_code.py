@@ -11,18 +11,15 @@ else's frames can come in between there.
 
 from typing import Final, NamedTuple
 
-from netbpf.traffic.assembler import (
+from netbpf.bpf.assembler import (
     ADD,
-    ADDR,
+    DOUBLE,
     JEQ,
     JGT,
     JLT,
     JNE,
-    JNER,
-    LD32,
-    LD64,
     LSH,
-    ORR,
+    OR,
     R0,
     R1,
     R2,
@@ -33,8 +30,8 @@ from netbpf.traffic.assembler import (
     R8,
     R9,
     RSH,
-    ST64,
-    SUBR,
+    SUB,
+    WORD,
     Assembler,
 )  # fmt: skip
 from netbpf.traffic.stamp import NUMBERS, Session
@@ -64,121 +61,117 @@ def generator(
 ) -> bytes:
     """The XDP program: the next frame's bytes, perhaps its number, and a redirect to the interface."""
     asm = Assembler()
-    asm.move(R6, R1)
-    asm.value(R7, state_fd)
-    asm.put(LD64, R8, R7, INDEX)
-    asm.jump(JGT, R8, "bad", imm=table.frames - 1)
+    asm.mov(R6, R1)
+    asm.map_value(R7, state_fd)
+    asm.load(DOUBLE, R8, R7, INDEX)
+    asm.jump_if(JGT, R8, table.frames - 1, "bad", wide=True)
     # The next one's index.
-    asm.move(R1, R8)
-    asm.put(ADD, R1, imm=1)
-    asm.jump(JLT, R1, "no turn", imm=table.frames)
+    asm.mov(R1, R8)
+    asm.op(ADD, R1, 1)
+    asm.jump_if(JLT, R1, table.frames, "no turn", wide=True)
     asm.set(R1, 0)
     asm.label("no turn")
-    asm.put(ST64, R7, R1, INDEX)
-    asm.put(LSH, R8, imm=4)
-    asm.value(R9, frames_fd, table.entries)
-    asm.put(ADDR, R9, R8)  # the entry
-    asm.put(LD32, R8, R9, 4)  # length
-    asm.jump(JGT, R8, "bad", imm=LONGEST)
-    asm.jump(JEQ, R8, "bad", imm=0)
+    asm.store(DOUBLE, R7, INDEX, R1)
+    asm.op(LSH, R8, 4)
+    asm.map_value(R9, frames_fd, table.entries)
+    asm.op_reg(ADD, R9, R8)  # the entry
+    asm.load(WORD, R8, R9, 4)  # length
+    asm.jump_if(JGT, R8, LONGEST, "bad", wide=True)
+    asm.jump_if(JEQ, R8, 0, "bad", wide=True)
     if not table.uniform:
-        asm.put(LD32, R3, R6, 4)
-        asm.put(LD32, R4, R6, 0)
-        asm.put(SUBR, R3, R4)
-        asm.move(R2, R8)
-        asm.put(SUBR, R2, R3)
-        asm.jump(JEQ, R2, "right length", imm=0)
-        asm.move(R1, R6)
-        asm.call(_ADJUST_TAIL)
-        asm.jump(JNE, R0, "bad", imm=0)
+        asm.load(WORD, R3, R6, 4)
+        asm.load(WORD, R4, R6, 0)
+        asm.op_reg(SUB, R3, R4)
+        asm.mov(R2, R8)
+        asm.op_reg(SUB, R2, R3)
+        asm.jump_if(JEQ, R2, 0, "right length", wide=True)
+        asm.mov(R1, R6)
+        asm.helper(_ADJUST_TAIL)
+        asm.jump_if(JNE, R0, 0, "bad", wide=True)
         asm.label("right length")
-    asm.put(LD32, R2, R9, 0)  # offset
-    asm.jump(JGT, R2, "bad", imm=table.size)
-    asm.value(R3, frames_fd)
-    asm.put(ADDR, R3, R2)
+    asm.load(WORD, R2, R9, 0)  # offset
+    asm.jump_if(JGT, R2, table.size, "bad", wide=True)
+    asm.map_value(R3, frames_fd)
+    asm.op_reg(ADD, R3, R2)
     if session is not None:
         _number(asm, table, session)
-    asm.move(R1, R6)
+    asm.mov(R1, R6)
     asm.set(R2, 0)
-    asm.move(R4, R8)
-    asm.call(_STORE_BYTES)
-    asm.jump(JNE, R0, "bad", imm=0)
-    asm.call(_CPU_ID)
-    asm.put(ST64, R7, R0, CPU)
-    asm.count(R7, NUMBER, R1)
-    asm.count(R7, PENDING, R1)
+    asm.mov(R4, R8)
+    asm.helper(_STORE_BYTES)
+    asm.jump_if(JNE, R0, 0, "bad", wide=True)
+    asm.helper(_CPU_ID)
+    asm.store(DOUBLE, R7, CPU, R0)
+    asm.add_to(R7, NUMBER, R1)
+    asm.add_to(R7, PENDING, R1)
     asm.set(R1, ifindex)
     asm.set(R2, 0)
-    asm.call(_REDIRECT)
+    asm.helper(_REDIRECT)
     asm.exit()
     asm.label("bad")
     asm.leave(_ABORTED)
-    return asm.done()
+    return bytes(asm.finish())
 
 
 def _number(asm: Assembler, table: Table, session: Session) -> None:
     """Write the number into the frame's bytes at R3, where they lie."""
-    asm.put(LD32, R1, R9, 8)  # the stamp's place
-    asm.jump(JGT, R1, "bad", imm=256)
-    asm.put(ADDR, R1, R3)
-    asm.put(LD64, R2, R7, NUMBER)
+    asm.load(WORD, R1, R9, 8)  # the stamp's place
+    asm.jump_if(JGT, R1, 256, "bad", wide=True)
+    asm.op_reg(ADD, R1, R3)
+    asm.load(DOUBLE, R2, R7, NUMBER)
     asm.set(R4, session.first << 48)
-    asm.put(ORR, R4, R2)
-    asm.put(ST64, R1, R4, 0)
+    asm.op_reg(OR, R4, R2)
+    asm.store(DOUBLE, R1, 0, R4)
     asm.set(R4, session.second << 48 | NUMBERS)
-    asm.put(SUBR, R4, R2)
-    asm.put(ST64, R1, R4, 8)
+    asm.op_reg(SUB, R4, R2)
+    asm.store(DOUBLE, R1, 8, R4)
 
 
 def transmitted(state_fd: int) -> bytes:
     """On xdp_devmap_xmit (from, to, sent, drops, err): frames that the driver was given, and took or dropped."""
     asm = _ours(state_fd)
-    asm.put(LD64, R2, R6, 16)
-    asm.put(LD64, R3, R6, 24)
+    asm.load(DOUBLE, R2, R6, 16)
+    asm.load(DOUBLE, R3, R6, 24)
     for register in (R2, R3):
-        asm.put(LSH, register, imm=32)
-        asm.put(RSH, register, imm=32)
+        asm.op(LSH, register, 32)
+        asm.op(RSH, register, 32)
     for register, field in ((R2, SENT), (R3, DROPPED)):
-        asm.put(LD64, R1, R7, field)
-        asm.put(ADDR, R1, register)
-        asm.put(ST64, R7, R1, field)
-    asm.put(ADDR, R2, R3)
-    asm.put(LD64, R1, R7, PENDING)
-    asm.put(SUBR, R1, R2)
-    asm.put(ST64, R7, R1, PENDING)
-    asm.put(LD64, R2, R6, 32)
+        asm.add_reg_to(R7, field, R1, register)
+    asm.op_reg(ADD, R2, R3)
+    asm.load(DOUBLE, R1, R7, PENDING)
+    asm.op_reg(SUB, R1, R2)
+    asm.store(DOUBLE, R7, PENDING, R1)
+    asm.load(DOUBLE, R2, R6, 32)
     _note_error(asm, R2)
-    return asm.done()
+    return bytes(asm.finish())
 
 
 def refused(state_fd: int) -> bytes:
     """On xdp_redirect_err (from, program, target, err ...): a frame that did not come as far as the driver."""
     asm = _ours(state_fd)
-    asm.count(R7, REFUSED, R1)
-    asm.put(LD64, R1, R7, PENDING)
-    asm.put(ADD, R1, imm=-1)
-    asm.put(ST64, R7, R1, PENDING)
-    asm.put(LD64, R2, R6, 24)
+    asm.add_to(R7, REFUSED, R1)
+    asm.add_to(R7, PENDING, R1, -1)
+    asm.load(DOUBLE, R2, R6, 24)
     _note_error(asm, R2)
-    return asm.done()
+    return bytes(asm.finish())
 
 
 def _ours(state_fd: int) -> Assembler:
     asm = Assembler()
-    asm.move(R6, R1)
-    asm.value(R7, state_fd)
-    asm.put(LD64, R1, R7, PENDING)
-    asm.jump(JEQ, R1, "foreign", imm=0)
-    asm.call(_CPU_ID)
-    asm.put(LD64, R1, R7, CPU)
-    asm.jump(JNER, R0, "foreign", src=R1)
+    asm.mov(R6, R1)
+    asm.map_value(R7, state_fd)
+    asm.load(DOUBLE, R1, R7, PENDING)
+    asm.jump_if(JEQ, R1, 0, "foreign", wide=True)
+    asm.helper(_CPU_ID)
+    asm.load(DOUBLE, R1, R7, CPU)
+    asm.jump_if_reg(JNE, R0, R1, "foreign", wide=True)
     return asm
 
 
 def _note_error(asm: Assembler, register: int) -> None:
-    asm.put(LSH, register, imm=32)
-    asm.put(RSH, register, imm=32)
-    asm.jump(JEQ, register, "foreign", imm=0)
-    asm.put(ST64, R7, register, ERROR)
+    asm.op(LSH, register, 32)
+    asm.op(RSH, register, 32)
+    asm.jump_if(JEQ, register, 0, "foreign", wide=True)
+    asm.store(DOUBLE, R7, ERROR, register)
     asm.label("foreign")
     asm.leave(0)

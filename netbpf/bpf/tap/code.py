@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netbpf.bpf import insn as bpf
-from netbpf.bpf.tap.asm import (
+from netbpf.bpf.assembler import (
     ADD,
     DOUBLE,
     JEQ,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from netbpf.bpf.tap.asm import ADD, JEQ, R0, R1, R2, R3, R4, SUB, WORD, Assembler
+from netbpf.bpf.assembler import ADD, JEQ, R0, R1, R2, R3, R4, SUB, WORD, Assembler
 from netbpf.constants import Hook
 
 SKB_LOAD_BYTES, XDP_GET_BUFF_LEN, XDP_LOAD_BYTES = (

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from netbpf.bpf.tap import asm
+from netbpf.bpf import assembler as asm
 from netbpf.bpf.tap.context import Context
 
 SLOW: Final = "slow"

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from netbpf.bpf.tap import asm
+from netbpf.bpf import assembler as asm
 from netbpf.bpf.tap.context import Context
 from netbpf.bpf.tap.pieces import SLOW
 from netbpf.errors import NotSupportedError
@@ -89,7 +89,7 @@ def translate(code: bytes, context: Context) -> asm.Assembler:
 class _Translator:
     def __init__(self, program: list[Classic], context: Context) -> None:
         self.program, self.context = program, context
-        self.out = asm.Assembler()
+        self.out = asm.Assembler("the filter")
         self.late: list[tuple[str, int, int | None, str]] = []  # loads by the helper, at the end
 
     def run(self) -> asm.Assembler:
