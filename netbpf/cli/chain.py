@@ -2,10 +2,18 @@
 
 import click
 
-from netbpf.cli.options import common_options, direction_options, hooks_of, lock_option
+from netbpf.cli.options import (
+    OptionalValueCommand,
+    common_options,
+    direction_options,
+    hooks_of,
+    lock_option,
+)
 
 
-@click.command("chain", short_help="Show or change the members of a hook.")
+@click.command(
+    "chain", cls=OptionalValueCommand, short_help="Show or change the members of a hook."
+)
 @click.argument("words", metavar="[set] [xdp|tc] [IFACE [MEMBER]]", nargs=-1)
 @direction_options
 @click.option(

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ import click
 
 from netbpf.cli.duration import Duration
 from netbpf.constants import Hook
+from netbpf.errors import UsageError
 
 if TYPE_CHECKING:
     from netbpf.compiler.result import Frontend
@@ -31,6 +32,42 @@ lock_option = click.option(
 )  # fmt: skip
 
 TRY = 60.0  # seconds
+
+
+class OptionalValueCommand(click.Command):
+    """A command some of whose options take a value or none: ``--watch``, ``--watch 5``.
+
+    What follows such an option and is no value of it is an argument: ``stats --watch eth0``.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As ever; where the value is refused and all makes sense without it, there was none."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as refused:
+            option = refused.param
+            if not isinstance(option, click.Option) or not _needs_no_value(option):
+                raise
+            ctx.params.clear()
+            try:
+                return super().parse_args(ctx, list(_with_value(given, option)))
+            except click.BadParameter:
+                raise
+            except (click.UsageError, UsageError):
+                raise refused from None
+
+
+def _needs_no_value(option: click.Option) -> bool:
+    # Where there is no such value, click has None or, since 8.3, a word of its own.
+    return not option.is_flag and isinstance(option.flag_value, str | float)
+
+
+def _with_value(args: list[str], option: click.Option) -> Iterator[str]:
+    for one in args:
+        yield one
+        if one in option.opts:
+            yield str(option.flag_value)
 
 
 def source_options(function: F) -> F:

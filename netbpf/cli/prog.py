@@ -3,7 +3,7 @@
 import click
 
 from netbpf.cli.groups import Group
-from netbpf.cli.options import json_option
+from netbpf.cli.options import OptionalValueCommand, json_option
 
 _all_netns = click.option(
     "-a", "--all-netns", is_flag=True, help="Interfaces of all network namespaces, not only of this one."
@@ -50,8 +50,15 @@ def show_command(which: tuple[str, ...], all_netns: bool, as_json: bool) -> None
     print_programs(api.programs(which, all_netns=all_netns), as_json=as_json, detail=True)
 
 
-@prog_command.command("dump", short_help="The code of a program.")
-@_which
+def _one(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    from netbpf.insight.choose import parse
+
+    parse(words)
+    return words
+
+
+@prog_command.command("dump", cls=OptionalValueCommand, short_help="The code of a program.")
+@click.argument("which", metavar="ID|NAME|TAG|PIN", nargs=-1, required=True, callback=_one)
 @click.option("--xlated", is_flag=True, help="As the verifier left it (default).")
 @click.option(
     "--jited", is_flag=True, help="As machine code; disassembled where objdump is installed."

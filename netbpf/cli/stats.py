@@ -2,10 +2,10 @@
 
 import click
 
-from netbpf.cli.options import common_options
+from netbpf.cli.options import OptionalValueCommand, common_options
 
 
-@click.command("stats", short_help="Show counters, variables and maps.")
+@click.command("stats", cls=OptionalValueCommand, short_help="Show counters, variables and maps.")
 @click.argument("interface", metavar="IFACE")
 @click.option(
     "--watch", "-w", is_flag=False, flag_value=1.0, default=None, type=click.FloatRange(min=0.05),

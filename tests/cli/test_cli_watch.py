@@ -139,6 +139,10 @@ def test_seconds_may_be_left_out(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     lab("stats", "dut0", "--count", "1", "--watch")
     lab("stats", "dut0", "--watch", "--count", "1")
+    lab("stats", "--count", "1", "--watch", "dut0")
+    lab("stats", "-w", "dut0", "--count", "1")
+    error = lab("stats", "--watch", "0", "dut0", code=2).error
+    assert "0.0 is not in the range" in error
 
 
 @pytest.mark.parametrize(

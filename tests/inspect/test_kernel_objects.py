@@ -232,6 +232,15 @@ def test_the_graph_has_every_way(loaded: Loaded) -> None:
     assert done.out.count("{") == done.out.count("}")
 
 
+@pytest.mark.parametrize(
+    "words", [("--cfg", "{}"), ("--cfg", "id", "{}"), ("{}", "--cfg"), ("--cfg", "dot", "{}")]
+)
+def test_the_graph_whatever_comes_first(loaded: Loaded, words: tuple[str, ...]) -> None:
+    """What follows --cfg and is no format of it is the program."""
+    named = [one.format(number(loaded)) for one in words]
+    assert run_cli("prog", "dump", *named).out.startswith("digraph ")
+
+
 def test_drawing_without_graphviz(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     done = run_cli("prog", "dump", number(loaded), "--cfg", "svg")
@@ -294,6 +303,9 @@ def test_what_vanishes_while_being_listed_is_left_out(
         (("prog", "show", "a", "b"), 2, "one thing at a time"),
         (("prog", "dmp"), 2, "did you mean dump?"),
         (("prog", "dump", "1", "--jited", "--cfg"), 2, "two questions"),
+        (("prog", "dump", "--cfg", "png", "1"), 2, "'png' is not one of 'dot', 'svg'"),
+        (("prog", "dump", "--cfg"), 2, "Missing argument"),
+        (("prog", "dump", "--cfg=17"), 2, "'17' is not one of 'dot', 'svg'"),
         (("link", "list", "4294967290"), 8, "link 4294967290 does not exist"),
     ],
 )
