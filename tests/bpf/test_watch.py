@@ -10,9 +10,10 @@ from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover.active import collecting
 from netbpf.bpf.cover.flow import Unknown
 from netbpf.bpf.cover.insert import Around, insert
+from netbpf.bpf.cover.outside import acts
 from netbpf.bpf.cover.watcher import Branch, Seen, Watcher
 from netbpf.bpf.insn import Insn
-from netbpf.bpf.linker import Image
+from netbpf.bpf.linker import ExternRef, Image
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import MapType
 from netbpf.packets.testrun import Bench
@@ -193,6 +194,24 @@ def test_what_is_asked_of_maps() -> None:
             assert any(one.compared for one in seen.branches)
             for branch in seen.branches:
                 _holds(branch)
+
+
+def test_kernel_functions_that_act() -> None:
+    """Those that are called are named, once each; not those that only look, nor a weak one that the kernel lacks."""
+    called = Insn(bpf.CALL, src=bpf.PSEUDO_KFUNC_CALL, imm=7)
+    calls = (
+        ("bpf_ct_insert_entry", called),
+        ("bpf_ct_insert_entry___mine", called),
+        ("bpf_ct_release", called),
+        ("bpf_ct_change_timeout", called._replace(src=0, imm=2002000003)),
+        ("bpf_ct_change_status", called),
+    )
+    externs = [ExternRef(at, name, True, True) for at, (name, _) in enumerate(calls)]
+    image = Image(bytearray(b"".join(one.pack() for _, one in calls)), externs=externs)
+    assert [note.split()[0] for note in acts("x", image)] == [
+        "bpf_ct_insert_entry",
+        "bpf_ct_change_status",
+    ]
 
 
 def test_more_than_can_be_kept() -> None:

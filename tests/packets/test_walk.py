@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from netbpf import api
+from netbpf.bpf.btf.kernel import kernel_btf
+from netbpf.bpf.btf.types import Kind
 from netbpf.cli.main import COMMANDS
 from netbpf.constants import Hook
 from netbpf.errors import NotAttachedError, NotManagedError, NotSupportedError, UsageError
@@ -424,6 +426,56 @@ def test_an_interface_that_is_down(lab: Lab) -> None:
     result = api.walk("dut0", udp(80), netns=lab.netns)
     assert result.groups[0].first.verdict == "pass"
     lab.run("ip", "link", "set", "dut0", "up")
+
+
+TRACKS = """
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+struct bpf_ct_opts { __s32 netns_id, error; __u8 l4proto, dir; __u16 zone; __u8 zone_dir, reserved[3]; };
+struct nf_conn;
+struct nf_conn___init;
+struct nf_conn___init *bpf_skb_ct_alloc(struct __sk_buff *, struct bpf_sock_tuple *, __u32, struct bpf_ct_opts *,
+    __u32) __ksym;
+struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *, struct bpf_sock_tuple *, __u32, struct bpf_ct_opts *, __u32)
+    __ksym;
+struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *) __ksym;
+void bpf_ct_set_timeout(struct nf_conn___init *, __u32) __ksym;
+void bpf_ct_release(struct nf_conn *) __ksym;
+SEC("tc") int tracks(struct __sk_buff *skb)
+{
+    struct bpf_ct_opts opts = {.netns_id = -1, .l4proto = 17};
+    struct bpf_sock_tuple to = {.ipv4 = {.saddr = 1, .daddr = 2, .sport = 3, .dport = 4}};
+    struct nf_conn___init *made;
+    struct nf_conn *found = bpf_skb_ct_lookup(skb, &to, sizeof(to.ipv4), &opts, sizeof(opts));
+    if (found) {
+        bpf_ct_release(found);
+        return TC_ACT_SHOT;
+    }
+    made = bpf_skb_ct_alloc(skb, &to, sizeof(to.ipv4), &opts, sizeof(opts));
+    if (!made)
+        return TC_ACT_STOLEN;
+    bpf_ct_set_timeout(made, 3600 * 1000);
+    found = bpf_ct_insert_entry(made);
+    if (found)
+        bpf_ct_release(found);
+    return TC_ACT_OK;
+}
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def test_what_acts_outside_is_named(lab: Lab) -> None:
+    """A copy that adds to connection tracking does so in earnest: the next one finds it. A note says so."""
+    if not kernel_btf().find("bpf_ct_insert_entry", Kind.FUNC):
+        pytest.skip("this kernel has connection tracking in a module, or none")
+    lab("attach", "tc", "dut0", lab.compiled(TRACKS, "tracks"))
+    for verdict in ("ok", "shot"):
+        result = api.walk("dut0", udp(80), netns=lab.netns)
+        assert result.groups[0].first.verdict == verdict
+        [note] = result.notes
+        assert note.startswith("bpf_ct_insert_entry of tracks is carried out in earnest")
+    assert "bpf_ct_insert_entry of tracks" in lab("explain", "dut0", "--hex", udp(80).hex()).err
 
 
 def test_what_others_attached(lab: Lab, tmp_path: Path) -> None:

@@ -3,9 +3,8 @@ where they branched, and what they asked of their maps.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from enum import IntEnum
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from netbpf.bpf import insn as bpf
 from netbpf.bpf.cover import decisions, touches
@@ -14,15 +13,13 @@ from netbpf.bpf.cover.collector import Collector, Covered, said
 from netbpf.bpf.cover.decisions import Compared
 from netbpf.bpf.cover.flow import Flow, Unknown, analyse
 from netbpf.bpf.cover.insert import Around, insert
+from netbpf.bpf.cover.outside import acts, silenced
 from netbpf.bpf.cover.plan import Level
 from netbpf.bpf.cover.touches import Site, Touched
 from netbpf.bpf.cover.trace import Ran, ran
-from netbpf.bpf.insn import Insn
 from netbpf.bpf.linker import Image
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.text import escape
-
-_CLONE_REDIRECT: Final = 13  # BPF_FUNC_clone_redirect
 
 
 class _Watched(IntEnum):
@@ -102,7 +99,8 @@ class Watcher:
         self, spec: ObjectSpec, program: ProgramSpec, image: Image, submit: Submit
     ) -> Image:
         """The code to load in place of ``image``: with as much as the verifier takes."""
-        image = self._silenced(program, image)
+        image, words = silenced(program.name, image)
+        self._note(words, *acts(program.name, image))
         try:
             flow = analyse(image.insns, [one.at for one in image.functions], _throws(image))
             for much in _Watched:
@@ -140,23 +138,6 @@ class Watcher:
         found = [one._replace(at=moved[one.at]) for one in sites]
         return made, found, [moved[at] for at in jumps], frozenset(moved.values())
 
-    def _silenced(self, program: ProgramSpec, image: Image) -> Image:
-        """The image without what would send a packet in earnest: TEST_RUN, too, carries that out."""
-        code = bytearray(image.insns)
-        for at in range(len(code) // bpf.SIZE):
-            one = bpf.read(code, at)
-            # The second half of a 64-bit load has no code.
-            if one.code == bpf.CALL and one.src == 0 and one.imm == _CLONE_REDIRECT:
-                bpf.write(code, at, Insn(bpf.MOV64_IMM))
-        if code == image.insns:
-            return image
-        words = (
-            f"bpf_clone_redirect of {escape(program.name)} is not carried out, but said to have worked: it would send "
-            "a packet"
-        )
-        self.notes += [words] if words not in self.notes else []
-        return replace(image, insns=code)
-
     def _covered(self, image: Image) -> Covered | None:
         known = reversed(self.collector.covered)
         return next((one for one in known if one.image.insns == image.insns), None)
@@ -167,6 +148,9 @@ class Watcher:
             name = escape(program.name)
             words.append(f"the verifier does not take {name} with all that is asked of it; "
                          f"of it cannot be told {missing}")  # fmt: skip
+        self._note(*words)
+
+    def _note(self, *words: str) -> None:
         self.notes += [one for one in words if one and one not in self.notes]
 
     # --- reading ---
