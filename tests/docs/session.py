@@ -9,17 +9,21 @@ nobody else sees. There are ``eth0`` and ``eth1``, whose other ends are ``wire0`
 - ``# netbpf trace eth0 &`` shows what it prints until it listens, and the rest is the output of a later ``# wait``.
 - ``<!-- numbers differ -->`` before a block: there they do, from run to run (ids of processes).
 - ``<!-- send 10 udp 53 eth0 -->`` between the blocks sends packets into an interface, unseen by the reader.
+- No two processes run one page at a time (``alone``): some look for programs and maps of the whole kernel by name.
 - A ``c`` or ``python`` block whose first line is a comment with nothing but a file name becomes that file.
 
 ``python -m tests.docs.session --update PAGE...`` writes the real output into the pages.
 """
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,6 +147,22 @@ def run(page: Page) -> None:
         finally:
             late.cancel()
             shell.communicate()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else of this user's runs the same page: programs and maps have no namespaces, and some pages look them up
+    by their names, which are then the only ones in the kernel.
+    """
+    name = f"netbpf-docs-{os.geteuid()}.{path.name}.lock"
+    lock = os.open(
+        Path(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )  # fmt: skip
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _ask(shell: subprocess.Popen[str], script: str) -> tuple[str, int]:
@@ -325,7 +345,10 @@ def main() -> int:
     """``--update PAGE...``; the exit code."""
     failed = False
     for name in sys.argv[2:]:
-        for problem in update(Path(name)):
+        path = Path(name)
+        with alone(path):
+            found = update(path)
+        for problem in found:
             failed = True
             sys.stderr.write(f"{name}: {problem}\n\n")
     return int(failed)

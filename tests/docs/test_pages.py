@@ -1,5 +1,6 @@
 """README and docs/: what they show is what happens, and what they name is there."""
 
+import fcntl
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from netbpf import errors
 from netbpf.cli.main import COMMANDS, cli
-from tests.docs.session import Page, Step, ids, matches, parse, problems, run, translated
+from tests.docs.session import Page, Step, alone, ids, matches, parse, problems, run, translated
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -36,7 +37,8 @@ SESSIONS = [page for page in PAGES if parse(page.read_text()).steps]
 @pytest.mark.parametrize("page", SESSIONS, ids=shown)
 def test_a_page_shows_what_happens(page: Path) -> None:
     session = parse(page.read_text())
-    run(session)
+    with alone(page):
+        run(session)
     found = problems(session)
     assert not found, "\n".join(found) + (
         f"\nIf the page is what is wrong: python -m tests.docs.session --update {shown(page)}"
@@ -259,6 +261,18 @@ def test_ids_of_the_page_mean_those_of_the_run() -> None:
     assert ids(shown, real) == {"4711": "1234", "12345": "9876"}
     assert ids(shown, "map 1234\n") == {}
     assert translated("show 4711 --limit 47", {"4711": "1234"}) == "show 1234 --limit 47"
+
+
+def test_a_page_runs_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in two runs of the tests, and of another checkout; other pages run meanwhile."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with alone(Path("docs/one.md")), alone(Path("docs/two.md")):
+        first, second = sorted(tmp_path.iterdir())
+        for lock in (first, second):
+            with lock.open() as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with alone(Path("elsewhere/one.md")):
+        assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 def test_a_session_that_ends_early_is_told() -> None:
