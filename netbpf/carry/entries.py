@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import islice
 
 from netbpf._sys import bpf as sys_bpf
@@ -29,6 +28,11 @@ _GROUP = 1024  # entries merged at a time
 _MOST_PROGRAMS = 64  # kept for entries in which the same parts changed
 
 
+def _share(total: int, number: int, cpus: Sequence[int]) -> int:
+    """How many of ``total`` entries the CPU of this number has when all have the same, or one more."""
+    return (total + len(cpus) - 1 - number) // len(cpus)
+
+
 class EntriesMove:
     """One map, filled from the old one of its name.
 
@@ -41,25 +45,24 @@ class EntriesMove:
         self._flags = 0 if self._lock is None else BPF_F_LOCK
         self._widener = Widener(step.live, new, step.kept)
         self._before: list[Block] = []
+        self._written = 0
         self._adders: dict[tuple[Edit, ...], Adder] = {}
 
     # --- the copy ---
 
     def copy(self) -> None:
         """Fill the new map. Raises ObjectError where it is too small by now."""
-        with ExitStack() as pinned:
-            for number, block in enumerate(self._blocks()):
-                self._stay_on(number, pinned)
-                try:
-                    write(self.new, self._widener.block(block))
-                except KernelError as error:
-                    if error.errno not in (errno.E2BIG, errno.ENOSPC):
-                        raise
-                    raise ObjectError(
-                        f"map {escape(self.step.name)} is full: more entries have come meanwhile than "
-                        f"its {self.new.info.max_entries}"
-                    ) from None
-                self._before.append(block)
+        for block in self._blocks():
+            try:
+                self._write(block)
+            except KernelError as error:
+                if error.errno not in (errno.E2BIG, errno.ENOSPC):
+                    raise
+                raise ObjectError(
+                    f"map {escape(self.step.name)} is full: more entries have come meanwhile than "
+                    f"its {self.new.info.max_entries}"
+                ) from None
+            self._before.append(block)
 
     def _blocks(self) -> Iterator[Block]:
         """The old map's entries, of an array those that the new one has."""
@@ -69,21 +72,38 @@ class EntriesMove:
                 if room <= 0:
                     return
                 if block.length > room:
-                    size = self.old.entry_size
-                    yield Block(room, block.keys[: 4 * room], block.values[: size * room])
+                    yield self._part(block, 0, room)
                     return
                 room -= block.length
             yield block
 
-    def _stay_on(self, number: int, pinned: ExitStack) -> None:
-        """LRU maps keep free entries by CPU: filling from one leaves none behind; those with lists per CPU need all."""
+    def _part(self, block: Block, first: int, end: int) -> Block:
+        """Some entries of the old map's block."""
+        key, value = self.old.info.key_size, self.old.entry_size
+        return Block(
+            end - first,
+            block.keys[key * first : key * end],
+            block.values[value * first : value * end],
+        )
+
+    def _write(self, block: Block) -> None:
+        """LRU maps keep free entries by CPU: filling from one leaves none behind. With lists by CPU
+        (BPF_F_NO_COMMON_LRU) each CPU has its share of the entries and evicts beyond it, so all are filled alike.
+        """
         if self.new.info.type not in _LRU:
+            write(self.new, self._widener.block(block))
             return
-        apart = bool(self.new.info.flags & MapFlag.NO_COMMON_LRU)
-        if number == 0 or apart:
-            pinned.close()
-            allowed = sorted(os.sched_getaffinity(0))
-            pinned.enter_context(on_cpu(allowed[number % len(allowed)] if apart else allowed[0]))
+        cpus = sorted(os.sched_getaffinity(0))
+        if not self.new.info.flags & MapFlag.NO_COMMON_LRU:
+            del cpus[1:]
+        before, after = self._written, self._written + block.length
+        end = 0
+        for number, cpu in enumerate(cpus):
+            first, end = end, end + _share(after, number, cpus) - _share(before, number, cpus)
+            if first < end:
+                with on_cpu(cpu):
+                    write(self.new, self._widener.block(self._part(block, first, end)))
+        self._written = after
 
     # --- what has been gained since ---
 

@@ -8,6 +8,7 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
 from netbpf.carry import Carrier, CarryError
+from netbpf.carry.adder import on_cpu
 from netbpf.errors import KernelError, NetbpfError, NotAttachedError, ObjectError
 from tests.support.compiling import CLANGS
 from tests.upgrade.lab import Lab, actions, program
@@ -129,9 +130,13 @@ def test_a_full_lru_map_loses_nothing(lab: Lab, kind: str, flags: str) -> None:
         '__uint(map_flags, {}); __type(key, __u32); __type(value, struct v); }} m SEC(".maps");'
     )
     old = lab.old(program("USE(m)", text.format("", kind, flags)))
-    for key in range(1500):
-        old.put("m", key, key.to_bytes(8, "little"))
+    cpus = sorted(os.sched_getaffinity(0))
+    for number, cpu in enumerate(cpus):  # more than one CPU has room for
+        with on_cpu(cpu):
+            for key in range(number, 1500, len(cpus)):
+                old.put("m", key, key.to_bytes(8, "little"))
     there = old.entries("m")
+    assert len(there) == 1500
     done = lab.upgraded(old, program("USE(m)", text.format("long k;", kind, flags)))
     found = done.new.entries("m")
     assert {key: one["n"] for key, one in found.items()} == {
