@@ -6,7 +6,7 @@ import signal
 import stat
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -83,13 +83,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @contextmanager
-def _machine(how: int) -> Iterator[None]:
-    """Hold this user's test lock: shared for a common test, exclusive for one marked ``serial``.
-
-    Taken by each test of each run on this machine, so ``-n`` and a second pytest are both covered. Released by
-    name, not by closing: a child that outlives its test holds a copy of the descriptor.
+def _locked(name: str, how: int) -> Iterator[None]:
+    """Hold a lock of this user's: it is released by name, not by closing, since a child that outlives its test
+    holds a copy of the descriptor.
     """
-    path = Path(tempfile.gettempdir()) / f"netbpf-tests-{os.geteuid()}.lock"
+    path = Path(tempfile.gettempdir()) / f"netbpf-tests-{os.geteuid()}.{name}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         assert stat.S_ISREG(os.fstat(fd).st_mode)
@@ -102,8 +100,26 @@ def _machine(how: int) -> Iterator[None]:
         os.close(fd)
 
 
+@contextmanager
+def _machine(*, alone: bool) -> Iterator[None]:
+    """Share this machine with the other tests, or have it for a test marked ``serial``.
+
+    Taken by each test of each run on this machine, so ``-n`` and a second pytest are both covered. flock(2) lets
+    one reader after the other overtake a waiting writer, for minutes with three workers: whoever wants to run
+    passes the turnstile first, and a serial test stays in it.
+    """
+    if alone:
+        with _locked("turn", fcntl.LOCK_EX), _locked("lock", fcntl.LOCK_EX):
+            yield
+        return
+    with ExitStack() as held:
+        with _locked("turn", fcntl.LOCK_EX):
+            held.enter_context(_locked("lock", fcntl.LOCK_SH))
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Around set-up and teardown too, for what fixtures of a wider scope leave in the kernel."""
-    with _machine(fcntl.LOCK_EX if item.get_closest_marker("serial") else fcntl.LOCK_SH):
+    with _machine(alone=item.get_closest_marker("serial") is not None):
         return (yield)
