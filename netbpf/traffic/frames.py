@@ -1,13 +1,14 @@
 """The packets to send, laid out in memory: a list that goes round, or a capture read as it goes."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from netbpf._sys.packet_messages import MOST, Area
 from netbpf.errors import CaptureError, UsageError
-from netbpf.packets.capture import Block, open_capture
+from netbpf.packets.capture import Block, Capture, open_capture
+from netbpf.packets.capture.model import WINDOW
 from netbpf.traffic.model import MAX_BYTES, MAX_FRAMES
 from netbpf.traffic.stamp import WORDS, Session, Stamped
 
@@ -18,12 +19,13 @@ _ALIGNED: Final = 8  # bytes: where numbers can be written many at a time
 class Batch(NamedTuple):
     """Packets that are ready: ``vectors`` are their struct iovec as bytes, ``lengths`` theirs.
 
-    ``times`` are ns from the first packet of all, where they were asked for.
+    ``times`` are ns from the first packet of all, where they were asked for; ``again`` says that each was there before.
     """
 
     vectors: memoryview
     lengths: list[int]
     times: list[int]
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -87,6 +89,8 @@ class Numbering:
 class Ring:
     """Frames that are sent in turn, again and again, perhaps numbered from 0 on."""
 
+    ahead = False  # numbers are written where the packets are sent from
+
     def __init__(
         self,
         frames: list[bytes],
@@ -115,8 +119,8 @@ class Ring:
         self._all_lengths = self._lengths * rounds * (1 + extra)
         self._numbering = Numbering(self._memory, places, at, session) if session else None
 
-    def batches(self, total: int) -> Iterator[Batch]:
-        """``total`` packets."""
+    def batches(self, total: int) -> Generator[Batch, None, None]:
+        """``total`` packets; a batch is good until the next one is asked for."""
         number = 0
         while number < total:
             slot = number % self._slots
@@ -153,28 +157,39 @@ def _places(lengths: list[int], stamps: list[int]) -> tuple[list[int], int]:
 
 
 class Stream:
-    """A capture, sent as it is read: any size, in constant memory. The kernel refuses what is too long or short."""
+    """A capture, sent as it is read: any size, in constant memory. The kernel refuses what is too long or short.
+
+    There are two pieces of memory, so that one batch can be read while the one before it is sent.
+    """
+
+    ahead = True
 
     def __init__(self, path: str, loops: int, skipped: Skipped, *, timed: bool) -> None:
         self._path, self._loops, self._timed = path, loops, timed
         self._skipped = skipped
+        self._memory = [memoryview(bytearray(WINDOW)) for _ in range(2)]
+        self._areas = [Area(one) for one in self._memory]
+        self._turn = 0
 
-    def batches(self, total: int) -> Iterator[Batch]:
-        """At most ``total`` packets."""
+    def _use_memory(self, capture: Capture) -> Area:
+        """Let the capture be read into the piece of memory whose turn it is."""
+        capture.use(self._memory[self._turn])
+        return self._areas[self._turn]
+
+    def batches(self, total: int) -> Generator[Batch, None, None]:
+        """At most ``total`` packets; a batch is good until the next but one is asked for."""
         passed = left = 0
         offset = last = 0
         while (not self._loops or passed < self._loops) and left < total:
             before = left
             first: int | None = None
             with open_capture(self._path) as capture:
-                area: Area | None = None
+                area = self._use_memory(capture)
                 for block in capture.blocks():
                     if left + len(block.starts) > total:
                         block = block.first(total - left)
                     if not block.starts:
                         break
-                    # Captures are read into one piece of memory.
-                    area = area or Area(block.memory)
                     times = self._times(block)
                     if times:
                         first = times[0] if first is None else first
@@ -182,7 +197,9 @@ class Stream:
                         last = times[-1]
                     left += len(block.starts)
                     vectors = area.vectors(block.starts, block.lengths)
-                    yield Batch(memoryview(vectors).cast("B"), block.lengths, times)
+                    yield Batch(memoryview(vectors).cast("B"), block.lengths, times, passed > 0)
+                    self._turn ^= 1
+                    area = self._use_memory(capture)
                 if not passed:
                     self._skipped.warnings += capture.warnings
                     for link, number in capture.skipped.items():
@@ -191,8 +208,6 @@ class Stream:
                 if not passed and not self._skipped.reasons:
                     raise CaptureError(f"{capture.source.origin} holds no packets")
                 return
-            if sum(self._skipped.reasons.values()) >= left:
-                return  # none of them can be sent, however often
             passed += 1
             offset = last + last // max(left - 1, 1)
 

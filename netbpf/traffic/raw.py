@@ -4,12 +4,14 @@ import errno
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Final, Protocol
 
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.packet_messages import MOST, Messages
 from netbpf.errors import NotSupportedError
+from netbpf.traffic.ahead import ahead
 from netbpf.traffic.frames import Batch, Skipped
 from netbpf.traffic.outlet import Outlet
 from netbpf.traffic.pace import Pace, Recorded
@@ -25,9 +27,11 @@ _LENGTH: Final = (errno.EMSGSIZE, errno.EINVAL)  # too long, too short (packet_s
 
 
 class Frames(Protocol):
-    """Where packets come from."""
+    """Where packets come from. ``ahead``: two batches may exist at a time."""
 
-    def batches(self, total: int) -> Iterator[Batch]:
+    ahead: bool
+
+    def batches(self, total: int) -> Generator[Batch, None, None]:
         """At most ``total`` packets, some at a time."""
 
 
@@ -48,12 +52,16 @@ class RawSender:
     def run(self, pace: Pace, stop: threading.Event) -> None:
         """Send. Raises what ``Outlet.failure`` makes of an errno."""
         messages = Messages()
-        for batch in self._frames.batches(self._total):
-            if isinstance(pace, Recorded):
-                pace.use(self._passed, batch.times)
-            self._send(batch, messages, pace, stop)
-            if stop.is_set():
-                return
+        made = self._frames.batches(self._total)
+        with closing(ahead(made, stop) if self._frames.ahead else made) as batches:
+            for batch in batches:
+                if batch.again and not self.sent:
+                    return  # none of them can be sent, however often
+                if isinstance(pace, Recorded):
+                    pace.use(self._passed, batch.times)
+                self._send(batch, messages, pace, stop)
+                if stop.is_set():
+                    return
 
     def _send(self, batch: Batch, messages: Messages, pace: Pace, stop: threading.Event) -> None:
         done, total, fd = 0, len(batch.lengths), self._socket.fileno()

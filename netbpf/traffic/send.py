@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, Protocol, TypeAlias
 
-from netbpf.errors import NetbpfError, UsageError
+from netbpf.errors import UsageError
 from netbpf.manager.status import opened
 from netbpf.traffic.frames import (
     Kept,
@@ -222,7 +222,7 @@ class _Sending:
         def body() -> None:
             try:
                 sender.run(pace, end)
-            except (NetbpfError, OSError) as error:
+            except BaseException as error:  # noqa: BLE001 - it is raised again below
                 self.failure = error
             finally:
                 taken[0] = time.monotonic() - start

@@ -58,7 +58,8 @@ def test_an_expression_stands_for_all_its_packets(lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", ["pcap", "pcapng", "gzip"])
 def test_a_capture_of_any_kind(lab: Lab, tmp_path: Path, kind: str) -> None:
-    given = frames(3000, 100)
+    """Of more than two pieces of memory, which are read into by turns."""
+    given = frames(3000, 500)
     content = pcap(given)
     if kind == "pcapng":
         packets = (
@@ -74,7 +75,7 @@ def test_a_capture_of_any_kind(lab: Lab, tmp_path: Path, kind: str) -> None:
         result = netbpf.send("dut0", capture=path, rate=0, loops=2, netns=lab.namespace)
         capture.await_packets(6000)
         assert capture.packets() == given * 2
-    assert (result.sent, result.bytes) == (6000, 600_000)
+    assert (result.sent, result.bytes) == (6000, 3_000_000)
 
 
 def test_a_count_goes_round_a_capture_and_ends_within_it(lab: Lab, tmp_path: Path) -> None:
@@ -263,7 +264,8 @@ def test_a_full_queue_is_waited_for_and_nothing_is_lost(lab: Lab) -> None:
     with lab.wire.peer.capture("wire", strict=False) as capture:
         result = netbpf.send("dut0", given, rate=0, netns=lab.namespace)
         capture.await_packets(500)
-        assert capture.packets() == given
+        # The queue is emptied by either processor, so two packets may change places.
+        assert sorted(capture.packets()) == given
     assert (result.sent, result.behind) == (500, False)
     assert result.waits > 0
     past = netbpf.send("dut0", given, rate=0, bypass=True, netns=lab.namespace)

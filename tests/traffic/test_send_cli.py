@@ -115,6 +115,22 @@ def test_a_signal_ends_it_with_what_was_sent(
         assert len(capture.packets()) == sent
 
 
+def test_a_signal_ends_it_while_nothing_comes_down_the_pipe(lab: Lab) -> None:
+    with (
+        lab.wire.peer.capture("wire", strict=False) as capture,
+        lab.spawn("send", "dut0", "-", "--rate", "max", stdin=subprocess.PIPE) as running,
+    ):
+        assert running.stdin
+        # More than fits into the pipe: when all is written, much of it was read.
+        running.stdin.buffer.write(pcap(frames(400, 500)))  # type: ignore[attr-defined]
+        running.stdin.flush()
+        capture.await_packets(100)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 143  # the pipe is open still
+        out, _ = running.communicate()
+        assert out.endswith(", then stopped\n")
+
+
 def test_without_the_capability(lab: Lab) -> None:
     for capability, way, words in (
         ("net_raw", (), "CAP_NET_RAW is missing"),
