@@ -230,7 +230,8 @@ class ObjectSpec:
             hint="choose one with -n NAME",
         )
 
-    def _named(self, hook: Hook, name: str) -> ProgramSpec:
+    def named(self, name: str) -> list[ProgramSpec]:
+        """The program that is called so, or all of a section; ObjectError where there is neither."""
         found = [p for p in self.programs if p.name == name] or [
             p for p in self.programs if p.section == name
         ]
@@ -239,6 +240,10 @@ class ObjectSpec:
                 f"{self.elf.origin} holds no program '{escape(name)}'",
                 hint=did_you_mean(name, (p.name for p in self.programs), "its programs are"),
             )
+        return found
+
+    def _named(self, hook: Hook, name: str) -> ProgramSpec:
+        found = self.named(name)
         if len(found) > 1:
             raise ObjectError(
                 f"{self.elf.origin} holds {len(found)} programs '{escape(name)}'",

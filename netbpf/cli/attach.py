@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from netbpf.cli.auto import WithAuto
 from netbpf.cli.options import (
+    Making,
     common_options,
     confirm_options,
     direction_options,
@@ -18,9 +18,6 @@ from netbpf.cli.options import (
 )
 from netbpf.errors import VerifierError
 from netbpf.text import escape
-
-if TYPE_CHECKING:
-    from netbpf.compiler.result import Options
 
 
 @contextmanager
@@ -90,11 +87,6 @@ def attach_command(
     program: str | None,
     mode: str | None,
     direction: str | None,
-    settings: tuple[str, ...],
-    map_sizes: tuple[str, ...],
-    share: tuple[str, ...],
-    maps: tuple[str, ...],
-    tail_calls: tuple[str, ...],
     redirects: tuple[str, ...],
     replace: bool,
     link: bool,
@@ -103,9 +95,7 @@ def attach_command(
     proceed_on: str | None,
     name: str | None,
     pref: int | None,
-    pin_maps: Path | None,
-    compiler: "Options",
-    kernel_btf: Path | None,
+    making: Making,
     log_file: Path | None,
     confirm: float | None,
     lock_timeout: float,
@@ -140,12 +130,7 @@ def attach_command(
             sources,
             program=program,
             mode=mode,
-            settings=settings,
-            map_sizes=map_sizes,
             redirects=redirects,
-            share=share,
-            maps=maps,
-            tail_calls=tail_calls,
             replace=replace,
             link=link,
             atomic=atomic,
@@ -153,12 +138,10 @@ def attach_command(
             priority=priority,
             proceed_on=proceed_on.split(",") if proceed_on is not None else None,
             pref=pref,
-            pin_maps=pin_maps,
             netns=netns,
-            compiler=compiler,
-            kernel_btf=kernel_btf,
             confirm=confirm,
             lock_timeout=lock_timeout,
+            **making,
         )
     attached.close()
     return print_results(attached.results, as_json=as_json)

@@ -1,20 +1,18 @@
 """``netbpf attach auto`` and ``netbpf detach auto``: programs that are on no interface."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from netbpf.cli.options import (
+    Making,
     common_options,
     json_option,
     lock_option,
     object_options,
     verbose_option,
 )
-
-if TYPE_CHECKING:
-    from netbpf.compiler.result import Options
 
 
 class WithAuto(click.Command):
@@ -50,15 +48,8 @@ class WithAuto(click.Command):
 def attach_auto_command(
     source: str,
     programs: tuple[str, ...],
-    settings: tuple[str, ...],
-    map_sizes: tuple[str, ...],
-    tail_calls: tuple[str, ...],
-    share: tuple[str, ...],
-    maps: tuple[str, ...],
-    pin_maps: Path | None,
     cgroup: Path | None,
-    compiler: "Options",
-    kernel_btf: Path | None,
+    making: Making,
     log_file: Path | None,
     lock_timeout: float,
     as_json: bool,
@@ -84,17 +75,10 @@ def attach_auto_command(
         result = api.attach_auto(
             source,
             [name for text in programs for name in text.split(",") if name],
-            settings=settings,
-            map_sizes=map_sizes,
-            tail_calls=tail_calls,
-            share=share,
-            maps=maps,
-            pin_maps=pin_maps,
             cgroup=cgroup,
             netns=netns,
-            compiler=compiler,
-            kernel_btf=kernel_btf,
             lock_timeout=lock_timeout,
+            **making,
         )
     print_attached(result, as_json=as_json)
 

@@ -1,14 +1,10 @@
 """``netbpf load`` and ``netbpf unload``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from netbpf.cli.options import common_options, lock_option, object_options
-
-if TYPE_CHECKING:
-    from netbpf.compiler.result import Options
+from netbpf.cli.options import Making, common_options, lock_option, object_options
 
 
 @click.command("load", short_help="Load programs without attaching them.")
@@ -33,14 +29,7 @@ def load_command(
     programs: tuple[str, ...],
     pin: Path | None,
     kind: str | None,
-    settings: tuple[str, ...],
-    map_sizes: tuple[str, ...],
-    tail_calls: tuple[str, ...],
-    share: tuple[str, ...],
-    maps: tuple[str, ...],
-    pin_maps: Path | None,
-    compiler: "Options",
-    kernel_btf: Path | None,
+    making: Making,
     log_file: Path | None,
     lock_timeout: float,
     as_json: bool,
@@ -70,16 +59,9 @@ def load_command(
             [name for text in programs for name in text.split(",") if name],
             pin=pin,
             type=kind,
-            settings=settings,
-            map_sizes=map_sizes,
-            tail_calls=tail_calls,
-            share=share,
-            maps=maps,
-            pin_maps=pin_maps,
             netns=netns,
-            compiler=compiler,
-            kernel_btf=kernel_btf,
             lock_timeout=lock_timeout,
+            **making,
         )
     print_loaded(result, as_json=as_json)
 

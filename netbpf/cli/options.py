@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -13,7 +13,7 @@ from netbpf.constants import Hook
 from netbpf.errors import UsageError
 
 if TYPE_CHECKING:
-    from netbpf.compiler.result import Frontend
+    from netbpf.compiler.result import Frontend, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,12 +106,30 @@ def source_options(function: F) -> F:
     return made  # type: ignore[return-value]
 
 
-def object_options(function: F) -> F:
-    """What is made of an object when it is loaded: its variables and maps, its compiler, its relocation, the log.
+class Making(TypedDict):
+    """What is made of an object when it is loaded, as ``api.attach``, ``attach_auto`` and ``load`` take it."""
 
-    Parameters: ``settings``, ``map_sizes``, ``tail_calls``, ``share``, ``maps``, ``pin_maps``, ``compiler``,
-    ``kernel_btf`` and ``log_file``.
+    settings: tuple[str, ...]
+    map_sizes: tuple[str, ...]
+    tail_calls: tuple[str, ...]
+    share: tuple[str, ...]
+    maps: tuple[str, ...]
+    pin_maps: Path | None
+    compiler: "Options"
+    kernel_btf: Path | None
+
+
+def object_options(function: F) -> F:
+    """What is made of an object: its variables and maps, its compiler, its relocation, as the parameter ``making``.
+
+    The log is the parameter ``log_file``.
     """
+
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Any:
+        making = {name: named.pop(name) for name in Making.__annotations__}
+        return function(*args, making=making, **named)
+
     path = click.Path(path_type=Path)
     options = (
         click.option(
@@ -149,7 +167,7 @@ def object_options(function: F) -> F:
             help="Write the whole verifier log to a file if the verifier rejects the program.",
         ),
     )  # fmt: skip
-    made: Callable[..., Any] = function
+    made: Callable[..., Any] = called
     for option in reversed(options):
         made = option(made)
     return made  # type: ignore[return-value]

@@ -5,7 +5,7 @@ is, and the record beside them only says from which object they came. All of a s
 """
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netbpf.bpf import hookup
@@ -14,43 +14,29 @@ from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.bpf.sections import fits
 from netbpf.bpf.targets import Target, Way, target
-from netbpf.compiler.result import Options
 from netbpf.constants import Hook, ProgType
 from netbpf.errors import NetbpfError, NotAttachedError, ObjectError, UsageError
-from netbpf.manager import autopins, mappinned, mapsources, settings, tailcalls
+from netbpf.manager import autopins, mappinned, settings, tailcalls
 from netbpf.manager.autopins import CompanionSet, Note
+from netbpf.manager.making import Making
 from netbpf.manager.mappins import SharedMaps
-from netbpf.manager.mapsources import Finder, GivenMaps
-from netbpf.manager.settings import MapSizes, Settings
+from netbpf.manager.mapsources import given_to
 from netbpf.manager.sources import find_source
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.model import ObjectRef
 from netbpf.net.netns import Namespace
-from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
-from netbpf.text import did_you_mean, escape
+from netbpf.text import escape
 
 
 @dataclass(frozen=True, slots=True)
-class AutoRequest:
-    """One ``attach auto``. ``programs`` narrows it to these, by function or section name; () takes all that it can.
-
-    ``share`` and ``maps`` put maps that exist in the place of the object's, as in an ``AttachRequest``.
-    """
+class AutoRequest(Making):
+    """One ``attach auto``. ``programs`` narrows it to these, by function or section name; () takes all that it can."""
 
     object: str
     programs: tuple[str, ...] = ()
-    settings: Settings = ()
-    map_sizes: MapSizes = ()
-    tail_calls: tuple[str, ...] = ()
-    share: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
-    pin_maps: Path | None = None
     cgroup: Path | None = None
-    compiler: Options = field(default_factory=Options)
-    kernel_btf: Path | None = None
-    lock_timeout: float = DEFAULT_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +62,7 @@ def attach(request: AutoRequest, netns: str | Namespace | None = None) -> AutoRe
         around = hookup.Surroundings(namespace.fileno(), request.cgroup)
         touched = settings.apply(spec, request.settings)
         settings.resize(spec, request.map_sizes)
-        given = stack.enter_context(_given(spec, request, namespace, touched, stack))
+        given = stack.enter_context(given_to(spec, request, namespace, touched, stack))
         shared = stack.enter_context(SharedMaps(request.pin_maps, spec, given.maps))
         every: list[Loaded] = []
         made: dict[str, Map] = {**shared.maps, **given.maps}
@@ -142,20 +128,6 @@ class _named:  # noqa: N801 - used as a statement
             error.hint = f"{error.hint}; {without}" if error.hint else without
 
 
-def _given(
-    spec: ObjectSpec,
-    request: AutoRequest,
-    namespace: Namespace,
-    touched: tuple[str, ...],
-    stack: ExitStack,
-) -> GivenMaps:
-    """The maps that exist already: what a companion and the program that it is for have in common."""
-    [wanted] = mapsources.by_object([spec], (), mapsources.wishes(request.share, request.maps))
-    finder = Finder(stack.enter_context(Session(namespace)), lambda *_: None)
-    sized = (one.partition("=")[0] for one in request.map_sizes)
-    return GivenMaps(spec, wanted, finder, {*touched, *sized})
-
-
 # --- which programs ---
 
 
@@ -164,7 +136,7 @@ def _choose(
 ) -> tuple[list[tuple[ProgramSpec, Target]], tuple[str, ...]]:
     """The programs that are meant with their hooks, and what to say of the others."""
     if names:
-        return [_wanted(program) for name in names for program in _by_name(spec, name)], ()
+        return [_wanted(program) for name in names for program in spec.named(name)], ()
     jumped_to = {one for array in spec.maps.values() for one in array.slots.values()}
     chosen, for_interfaces = [], []
     for program in spec.programs:
@@ -192,18 +164,6 @@ def _choose(
 
 def _kind(program: ProgramSpec) -> str:
     return "xdp" if fits(program.declared, Hook.XDP) else "tc"
-
-
-def _by_name(spec: ObjectSpec, name: str) -> list[ProgramSpec]:
-    found = [one for one in spec.programs if one.name == name] or [
-        one for one in spec.programs if one.section == name
-    ]
-    if not found:
-        raise ObjectError(
-            f"{spec.elf.origin} holds no program '{escape(name)}'",
-            hint=did_you_mean(name, (one.name for one in spec.programs), "its programs are"),
-        )
-    return found
 
 
 def _wanted(program: ProgramSpec) -> tuple[ProgramSpec, Target]:

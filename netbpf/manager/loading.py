@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netbpf import layout
@@ -19,21 +19,19 @@ from netbpf.bpf.object import ObjectSpec, ProgramSpec
 from netbpf.bpf.program import Program
 from netbpf.bpf.sections import declared
 from netbpf.bpf.targets import target
-from netbpf.compiler.result import Options
 from netbpf.constants import ProgType
 from netbpf.errors import NetbpfError, NotAttachedError, NotSupportedError, ObjectError, UsageError
-from netbpf.manager import loadpins, mapsources, settings, tailcalls
+from netbpf.manager import loadpins, settings, tailcalls
 from netbpf.manager.loadpins import LoadedSet, Pinned
+from netbpf.manager.making import Making
 from netbpf.manager.mappins import SharedMaps
-from netbpf.manager.mapsources import Finder, GivenMaps
-from netbpf.manager.settings import MapSizes, Settings
+from netbpf.manager.mapsources import given_to
 from netbpf.manager.sources import BUILTIN, Source, find_source
 from netbpf.manager.status import opened
 from netbpf.manager.undo import uninterrupted
 from netbpf.manager.usage import Remaining, attachments, remaining
 from netbpf.model import MapInfo, ObjectRef, ProgramInfo
 from netbpf.net.netns import Namespace
-from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import DEFAULT_TIMEOUT, locked
 from netbpf.text import did_you_mean, escape, word
 
@@ -41,27 +39,17 @@ _SUFFIXES = re.compile(r"(\.bpf)?\.[co]$")
 
 
 @dataclass(frozen=True, slots=True)
-class LoadRequest:
+class LoadRequest(Making):
     """One ``load``. ``programs`` narrows it to these, by function or section name; () takes all.
 
     ``pin`` is the directory for the pins, None for one of netbpf's own. ``type`` is a section name, as if the programs
-    had that: for sections that say nothing. ``share`` and ``maps`` put maps that exist in the place of the object's,
-    as in an ``AttachRequest``.
+    had that: for sections that say nothing.
     """
 
     object: str
     programs: tuple[str, ...] = ()
     pin: Path | None = None
     type: str | None = None
-    settings: Settings = ()
-    map_sizes: MapSizes = ()
-    tail_calls: tuple[str, ...] = ()
-    share: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
-    pin_maps: Path | None = None
-    compiler: Options = field(default_factory=Options)
-    kernel_btf: Path | None = None
-    lock_timeout: float = DEFAULT_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +87,7 @@ def load_object(request: LoadRequest, netns: str | Namespace | None = None) -> L
         touched = settings.apply(spec, request.settings)
         settings.resize(spec, request.map_sizes)
         namespace = stack.enter_context(opened(netns))
-        given = stack.enter_context(_given(spec, request, namespace, touched, stack))
+        given = stack.enter_context(given_to(spec, request, namespace, touched, stack))
         shared = stack.enter_context(SharedMaps(request.pin_maps, spec, given.maps))
         there = {**shared.maps, **given.maps}
         loaded, used, last = _load_all(spec, request, chosen, there, touched, stack)
@@ -168,25 +156,12 @@ def _named(program: ProgramSpec, chosen: list[ProgramSpec]) -> Iterator[None]:
         raise
 
 
-def _given(
-    spec: ObjectSpec,
-    request: LoadRequest,
-    namespace: Namespace,
-    touched: tuple[str, ...],
-    stack: ExitStack,
-) -> GivenMaps:
-    [wanted] = mapsources.by_object([spec], (), mapsources.wishes(request.share, request.maps))
-    finder = Finder(stack.enter_context(Session(namespace)), lambda *_: None)
-    sized = (one.partition("=")[0] for one in request.map_sizes)
-    return GivenMaps(spec, wanted, finder, {*touched, *sized})
-
-
 # --- which programs ---
 
 
 def _choose(spec: ObjectSpec, request: LoadRequest) -> tuple[list[ProgramSpec], tuple[str, ...]]:
     if request.programs:
-        chosen = [one for name in request.programs for one in _by_name(spec, name)]
+        chosen = [one for name in request.programs for one in spec.named(name)]
         chosen = list({one.name: one for one in chosen}.values())
         notes: tuple[str, ...] = ()
     else:
@@ -197,18 +172,6 @@ def _choose(spec: ObjectSpec, request: LoadRequest) -> tuple[list[ProgramSpec], 
     if not chosen:
         raise ObjectError(f"{spec.elf.origin} holds no program")
     return [_typed(one, request.type) for one in chosen], notes
-
-
-def _by_name(spec: ObjectSpec, name: str) -> list[ProgramSpec]:
-    found = [one for one in spec.programs if one.name == name] or [
-        one for one in spec.programs if one.section == name
-    ]
-    if not found:
-        raise ObjectError(
-            f"{spec.elf.origin} holds no program '{escape(name)}'",
-            hint=did_you_mean(name, (one.name for one in spec.programs), "its programs are"),
-        )
-    return found
 
 
 def _typed(program: ProgramSpec, section: str | None) -> ProgramSpec:

@@ -23,6 +23,7 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.manager.lookup import meant
+from netbpf.manager.making import Making
 from netbpf.manager.mapfit import check_fit
 from netbpf.manager.mappins import open_user_pin
 from netbpf.manager.status import Records, describe
@@ -284,6 +285,23 @@ class GivenMaps:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def given_to(
+    spec: ObjectSpec,
+    request: Making,
+    namespace: Namespace,
+    touched: Collection[str],
+    stack: ExitStack,
+) -> GivenMaps:
+    """What takes the place of the maps of a request's only object; ``touched`` are those that it sets variables of.
+
+    ``stack`` closes what they are looked for with. Raises UsageError.
+    """
+    [wanted] = by_object([spec], (), wishes(request.share, request.maps))
+    finder = Finder(stack.enter_context(Session(namespace)), lambda *_: None)
+    sized = (one.partition("=")[0] for one in request.map_sizes)
+    return GivenMaps(spec, wanted, finder, {*touched, *sized})
 
 
 def _contradiction(spec: ObjectSpec, name: str) -> UsageError:

@@ -1,14 +1,11 @@
 """What an attach asks for, and what came of it on each interface."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from netbpf.compiler.result import Options
 from netbpf.constants import Hook, Mode
 from netbpf.errors import NetbpfError, UsageError
-from netbpf.manager.settings import MapSizes, Settings
+from netbpf.manager.making import Making
 from netbpf.model import Attachment, Interface
-from netbpf.state.lock import DEFAULT_TIMEOUT
 from netbpf.state.pending import Pending
 
 AUTO = "auto"
@@ -21,17 +18,14 @@ XDP_MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class AttachRequest:
+class AttachRequest(Making):
     """One attach. ``interfaces`` are names or globs; ``mode`` one of native, skb, hw, auto (XDP only, default native).
 
     Each of ``objects`` becomes a member of what runs on the hook, called ``name`` or after its program, in the order
     of ``priority`` (default 50, lower first); ``proceed_on`` are the verdicts that hand the packet on (None: the
-    hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``pin_maps``
-    is the directory in a bpffs where maps that ask to be pinned by name are shared. ``share`` and ``maps`` put maps
-    that exist in the place of an object's: ``flows=eth0/xdp/acl``, ``flows=id:12``. ``tail_calls`` fill prog arrays:
-    ``jumps[1]=parse_udp``. ``redirects`` are entries of
-    devmaps and cpumaps, ``tx[0]=eth1:program``. Where ``confirm`` is given, it goes back by itself after so
-    many seconds unless it is confirmed.
+    hook's usual ones). ``pref`` is the TC filter's priority, given only to run beside foreign filters. ``redirects``
+    are entries of devmaps and cpumaps, ``tx[0]=eth1:program``. Where ``confirm`` is given, it goes back by itself
+    after so many seconds unless it is confirmed.
     """
 
     hook: Hook
@@ -39,10 +33,7 @@ class AttachRequest:
     objects: tuple[str, ...]
     program: str | None = None
     mode: str | None = None
-    settings: Settings = ()
-    map_sizes: MapSizes = ()
     redirects: tuple[str, ...] = ()
-    tail_calls: tuple[str, ...] = ()
     replace: bool = False
     link: bool = False
     atomic: bool = False
@@ -50,13 +41,7 @@ class AttachRequest:
     priority: int | None = None
     proceed_on: tuple[str, ...] | None = None
     pref: int | None = None
-    pin_maps: Path | None = None
-    share: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
-    compiler: Options = field(default_factory=Options)
-    kernel_btf: Path | None = None
     confirm: float | None = None
-    lock_timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
         if not self.objects:
