@@ -1,14 +1,14 @@
-"""Values as JSON text, a column at a time: what thousands of entries cost is paid once for each of their members.
+"""Values as text, a column at a time: what thousands of entries cost is paid once for each of their members.
 
-A type becomes the text around its numbers, a template for ``%``, and the leaves that fill it: where a number, name or
-address lies and how a column of them is converted. Whatever has no leaves of its own (arrays of hundreds, types that
-end in a flexible array) is one leaf whose values are decoded one by one.
+A type becomes pieces of text and, between them, leaves: where a number, name or address lies and how a column of them
+becomes texts. Whatever has no leaves of its own (arrays of hundreds, types that end in a flexible array) is one leaf
+whose values are decoded one by one. A ``Style`` says what the text is: JSON, or lines for people.
 """
 
-import json
 import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import add
@@ -18,127 +18,173 @@ from netbpf.bpf.btf.decode import Reader, field_reader, scalar_reader, shape_dec
 from netbpf.bpf.btf.raw import decode_raw
 from netbpf.bpf.btf.shape import Field, Form, Shape
 from netbpf.bpf.btf.values import Value
+from netbpf.insight.styles import JSON, Style
 
 Column = Sequence[Any]
-to_json: Callable[[object], str] = json.JSONEncoder(separators=(",", ":")).encode
 
 _MOST_ELEMENTS, _MOST_LEAVES = 32, 512  # of an array, of a type, that get leaves of their own
 _MOST_WORDS = 4096  # texts of numbers that are remembered for each leaf
-_ROWS = 256  # read by one call of struct
 _NUMBERS = "bBhHiIqQ"
 _RAW = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_OURS = "<" if sys.byteorder == "little" else ">"
 
 
 class Leaf(NamedTuple):
-    """A part of a value. ``offset`` and ``size`` in bytes, ``code`` for ``struct``.
+    """A part of a value. ``offset`` and ``size`` in bytes, ``code`` for ``struct``; ``big``: big-endian.
 
-    ``convert`` makes of a column what ``shown`` (of ``%``) takes; None: as it is. ``added`` says that the copies of
-    several CPUs are added, ``whole`` that they can only be made one by who knows the type.
+    ``convert`` makes a column of texts, or of numbers that are written as they are; None: it is one. ``added`` says
+    that the copies of several CPUs are added, ``whole`` that they can only be made one by who knows the type.
+    ``quoted``: a quote stands on both sides.
     """
 
     offset: int
     size: int
     code: str
     convert: Callable[[Column], Iterable[Any]] | None = None
-    shown: str = "%s"
     added: bool = False
+    quoted: bool = False
     whole: bool = False
+    big: bool = False
+
+    def converted(self, column: Column) -> Column:
+        """What was read, fit to be written."""
+        return list(self.convert(column)) if self.convert else column
 
 
 class Text(NamedTuple):
-    """The JSON text of a type: ``template`` has a place for each leaf."""
+    """The text of a type: a piece before each leaf, and one behind the last."""
 
-    template: str
-    leaves: tuple[Leaf, ...]
+    pieces: tuple[str, ...]
+    leaves: tuple[Leaf, ...] = ()
+
+    @classmethod
+    def of(cls, *parts: "str | Text") -> "Text":
+        """One behind the other."""
+        pieces, leaves = [""], list[Leaf]()
+        for part in parts:
+            first, *others = (part,) if isinstance(part, str) else part.pieces
+            pieces[-1] += first
+            if not isinstance(part, str):
+                pieces += others
+                leaves += part.leaves
+        return cls(tuple(pieces), tuple(leaves))
+
+    def unquoted(self) -> "Text":
+        """The same without the quotes around leaves."""
+        pieces = list(self.pieces)
+        for number, leaf in enumerate(self.leaves):
+            if leaf.quoted:
+                pieces[number], pieces[number + 1] = pieces[number][:-1], pieces[number + 1][1:]
+        return Text(tuple(pieces), self.leaves)
 
 
 # --- types ---
 
 
-def text_of(of: Shape, size: int) -> Text:
+def text_of(of: Shape, size: int, style: Style = JSON) -> Text:
     """The text of values of a shape that have ``size`` bytes; the shape needs no more than that."""
     if of.flexible or of.leaves > _MOST_LEAVES:
-        return _whole(shape_decoder(of), 0, size)
-    return _text(of, 0)
+        return _whole(shape_decoder(of), 0, size, style.value)
+    return _Types(style).text(of, 0)
 
 
-def raw_text(size: int) -> Text:
+def raw_text(size: int, style: Style = JSON) -> Text:
     """The text of values whose type is not known: hex."""
-    if size in _RAW:
-        shown = f'"%#0{2 * size + 2}x"'
-        return Text(shown, (Leaf(0, size, _RAW[size], shown=shown, whole=True),))
-    return _whole(decode_raw, 0, size)
+    if size not in _RAW:
+        return _whole(decode_raw, 0, size, style.raw)
+    hexed = f"{style.quote}0x%0{2 * size}x{style.quote}"
+    shown = hexed.__mod__ if style is JSON else lambda number: f"{hexed % number} ({number})"
+    return _one(Leaf(0, size, _RAW[size], partial(map, shown), whole=True))
 
 
 def number_text(size: int) -> Text:
     """The text of values that are known to be unsigned numbers."""
-    return Text("%s", (Leaf(0, size, _RAW[size], whole=True),))
+    return _one(Leaf(0, size, _RAW[size], whole=True))
 
 
-def _whole(decode: Callable[[bytes], Value], offset: int, size: int) -> Text:
-    leaf = Leaf(offset, size, f"{size}s", partial(_each, decode), whole=True)
-    return Text("%s", (leaf,))
+def _one(leaf: Leaf, quote: str = "") -> Text:
+    return Text((quote, quote), (leaf._replace(quoted=bool(quote)),))
 
 
-def _each(decode: Callable[[Any], Value], column: Column) -> list[str]:
-    return [to_json(decode(one)) for one in column]
+def _whole(
+    decode: Callable[[bytes], Value], offset: int, size: int, shown: Callable[[Value], str]
+) -> Text:
+    return _one(Leaf(offset, size, f"{size}s", partial(_each, decode, shown), whole=True))
 
 
-def _text(of: Shape, offset: int) -> Text:
-    if of.form in (Form.STRUCT, Form.UNION):
-        parts = [(one.name, _field(one, offset)) for one in of.fields.values()]
-        members = ",".join(f"{_name(name)}:{part.template}" for name, part in parts)
-        return Text(f"{{{members}}}", _leaves(part for _, part in parts))
-    if of.form is not Form.ARRAY:
-        return _scalar(of, scalar_reader(of), offset, of.size)
-    element = of.element
-    if element is None or not of.size:
-        return Text("[]", ())
-    if of.count > _MOST_ELEMENTS:
-        return _whole(shape_decoder(of), offset, of.size)
-    items = [_text(element, offset + number * element.size) for number in range(of.count)]
-    return Text(f"[{','.join(one.template for one in items)}]", _leaves(items))
+def _each(
+    decode: Callable[[Any], Value], shown: Callable[[Value], str], column: Column
+) -> list[str]:
+    return [shown(decode(one)) for one in column]
 
 
-def _name(name: str) -> str:
-    return json.dumps(name).replace("%", "%%")
+class _Types:
+    """Makes texts in one style."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+
+    def text(self, of: Shape, offset: int) -> Text:
+        """The text of a shape that begins at an offset."""
+        if of.form in (Form.STRUCT, Form.UNION):
+            members = [
+                Text.of(self._style.name(one.name), self._field(one, offset))
+                for one in of.fields.values()
+            ]
+            return Text.of("{", *self._listed(members), "}")
+        if of.form is not Form.ARRAY:
+            return self._scalar(of, scalar_reader(of), offset, of.size)
+        element = of.element
+        if element is None or not of.size:
+            return Text(("[]",))
+        if of.count > _MOST_ELEMENTS:
+            return _whole(shape_decoder(of), offset, of.size, self._style.value)
+        items = [self.text(element, offset + number * element.size) for number in range(of.count)]
+        return Text.of("[", *self._listed(items), "]")
+
+    def _listed(self, parts: list[Text]) -> Iterator[Text | str]:
+        for number, part in enumerate(parts):
+            if number:
+                yield self._style.between
+            yield part
+
+    def _field(self, field: Field, base: int) -> Text:
+        offset = base + field.offset
+        if field.bits:
+            reader = field_reader(field)
+            return self._scalar(field.shape, reader, offset, struct.calcsize("<" + reader.code))
+        if field.size != field.shape.size:  # a variable that is larger than its type
+            return _whole(shape_decoder(field.shape), offset, field.size, self._style.value)
+        return self.text(field.shape, offset)
+
+    def _scalar(self, of: Shape, reader: Reader, offset: int, size: int) -> Text:
+        code, convert = reader
+        leaf = partial(Leaf, offset, size)
+        quote, value = self._style.quote, self._style.value
+        match of.form:
+            case Form.INT | Form.CHAR:
+                return _one(leaf(code, partial(map, convert) if convert else None, added=True))
+            case Form.BIG if size in _RAW:
+                return _one(leaf(_RAW[size], big=True))
+            case Form.BOOL | Form.ENUM:
+                words = _Words(convert or _same, value)
+                return _one(leaf(code, partial(map, words.__getitem__)))
+            case Form.POINTER:
+                return _one(leaf(code, partial(map, hex)), quote)
+            case Form.MAC:
+                return _one(leaf(code, _macs), quote)
+            case Form.IPV4:
+                from socket import inet_ntoa
+
+                return _one(leaf(code, partial(map, inet_ntoa)), quote)
+            case _:
+                # Floats of several CPUs may be texts ("nan"), which are not added.
+                each = partial(_each, convert or _same, value)
+                return _one(leaf(code, each, whole=of.form is Form.FLOAT))
 
 
-def _leaves(parts: Iterable[Text]) -> tuple[Leaf, ...]:
-    return tuple(chain.from_iterable(part.leaves for part in parts))
-
-
-def _field(field: Field, base: int) -> Text:
-    offset = base + field.offset
-    if field.bits:
-        reader = field_reader(field)
-        return _scalar(field.shape, reader, offset, struct.calcsize("<" + reader.code))
-    if field.size != field.shape.size:  # a variable that is larger than its type
-        return _whole(shape_decoder(field.shape), offset, field.size)
-    return _text(field.shape, offset)
-
-
-def _scalar(of: Shape, reader: Reader, offset: int, size: int) -> Text:
-    code, convert = reader
-    leaf = partial(Leaf, offset, size)
-    match of.form:
-        case Form.INT | Form.CHAR | Form.BIG:
-            many = partial(map, convert) if convert else None
-            made = leaf(code, many, added=of.form is not Form.BIG)
-        case Form.BOOL | Form.ENUM:
-            made = leaf(code, partial(map, _Words(convert).__getitem__))
-        case Form.POINTER:
-            made = leaf(code, shown='"%#x"')
-        case Form.MAC:
-            made = leaf(code, lambda column: [one.hex(":") for one in column], '"%s"')
-        case Form.IPV4:
-            from socket import inet_ntoa
-
-            made = leaf(code, partial(map, inet_ntoa), '"%s"')
-        case _:
-            # Floats of several CPUs may be texts ("nan"), which are not added.
-            made = leaf(code, partial(_each, convert or _same), whole=of.form is Form.FLOAT)
-    return Text(made.shown, (made,))
+def _macs(column: Column) -> list[str]:
+    return [one.hex(":") for one in column]
 
 
 def _same(value: Value) -> Value:
@@ -146,14 +192,14 @@ def _same(value: Value) -> Value:
 
 
 class _Words(dict[int, str]):
-    """The JSON of numbers that have names, made when it is first needed."""
+    """The texts of numbers that have names, made when they are first needed."""
 
-    def __init__(self, convert: Callable[[Any], Value] | None) -> None:
+    def __init__(self, convert: Callable[[Any], Value], shown: Callable[[Value], str]) -> None:
         super().__init__()
-        self._convert = convert or _same
+        self._convert, self._shown = convert, shown
 
     def __missing__(self, number: int) -> str:
-        found = to_json(self._convert(number))
+        found = self._shown(self._convert(number))
         if len(self) < _MOST_WORDS:
             self[number] = found
         return found
@@ -162,34 +208,50 @@ class _Words(dict[int, str]):
 # --- per CPU ---
 
 
-def total_of(text: Text, columns: Sequence[Sequence[Column]]) -> list[Column]:
-    """For each leaf the column of what several CPUs have: sums, or what all agree on, or lists; to be shown by %s.
+class Total(NamedTuple):
+    """What several CPUs have together, and what each has: by leaf, then by CPU.
 
-    ``columns``: by CPU, then by leaf. No leaf may be ``whole``.
+    Where all agree, apart from what is added, the total has a text's quotes still around it; else it has its own.
     """
-    found: list[Column] = []
-    for leaf, copies in zip(text.leaves, zip(*columns, strict=True), strict=True):
-        first, *others = copies
-        if leaf.added:
-            for copy in others:
-                first = list(map(add, first, copy))
-            found.append(first)
-        elif all(copy == first for copy in others):
-            found.append(_shown(leaf, first))
-        else:
-            shown = [_shown(leaf, copy) for copy in copies]
-            found.append([_agreed(values) for values in zip(*shown, strict=True)])
-    return found
+
+    total: list[Column]
+    parts: list[list[Column]]
+    agree: bool
 
 
-def _shown(leaf: Leaf, column: Column) -> list[str]:
-    if leaf.shown == '"%s"':
-        return [f'"{one}"' for one in column]
-    return [*map(str, column)] if leaf.shown == "%s" else [leaf.shown % one for one in column]
+def total_of(text: Text, copies: Sequence[Sequence[Column]], style: Style = JSON) -> Total:
+    """Sums, or what all agree on, or lists. ``copies``: by leaf, then by CPU, as they were read.
+
+    No leaf may be ``whole``.
+    """
+    parts = [_copies(leaf, columns) for leaf, columns in zip(text.leaves, copies, strict=True)]
+    both = list(zip(text.leaves, parts, strict=True))
+    agree = all(leaf.added or all(one is part[0] for one in part) for leaf, part in both)
+    return Total([_together(leaf, part, style, agree=agree) for leaf, part in both], parts, agree)
 
 
-def _agreed(values: tuple[str, ...]) -> str:
-    return values[0] if values.count(values[0]) == len(values) else f"[{','.join(values)}]"
+def _copies(leaf: Leaf, columns: Sequence[Column]) -> list[Column]:
+    """Converted; what has the same bytes is the same column."""
+    first, *others = columns
+    made = leaf.converted(first)
+    return [made, *(made if one == first else leaf.converted(one) for one in others)]
+
+
+def _together(leaf: Leaf, parts: list[Column], style: Style, *, agree: bool) -> Column:
+    total, *others = parts
+    if leaf.added:
+        for one in others:
+            total = list(map(add, total, one))
+        return total
+    if agree:
+        return total
+    quote = style.quote if leaf.quoted else ""
+    shown = ([f"{quote}{text}{quote}" for text in part] for part in parts)
+    return [_agreed(values, style.between) for values in zip(*shown, strict=True)]
+
+
+def _agreed(values: tuple[str, ...], between: str) -> str:
+    return values[0] if values.count(values[0]) == len(values) else f"[{between.join(values)}]"
 
 
 # --- bytes ---
@@ -200,55 +262,39 @@ class Reading:
 
     def __init__(self, leaves: Sequence[Leaf], size: int) -> None:
         self._leaves = leaves
-        self._passes: list[tuple[list[int], _Pass]] = []
-        for numbers in _without_overlap(leaves):
-            self._passes.append((numbers, _Pass([leaves[one] for one in numbers], size)))
+        self._readers = [_reader(leaf, size) for leaf in leaves]
+
+    def raw(self, data: memoryview) -> list[Column]:
+        """The columns of the leaves as they are in memory."""
+        data = data.cast("B")
+        return [read(data) for read in self._readers]
 
     def columns(self, data: memoryview) -> list[Column]:
         """The columns of the leaves, converted."""
-        found: list[Column] = [()] * len(self._leaves)
-        for numbers, one in self._passes:
-            flat = one.flat(data)
-            for place, number in enumerate(numbers):
-                column = flat[place :: len(numbers)]
-                convert = self._leaves[number].convert
-                found[number] = list(convert(column)) if convert else column
-        return found
+        return list(map(Leaf.converted, self._leaves, self.raw(data)))
 
 
-def _without_overlap(leaves: Sequence[Leaf]) -> list[list[int]]:
-    """Numbers of leaves, in as few groups as it takes that none shares bytes with another of its group."""
-    groups: list[tuple[int, list[int]]] = []
-    for number in sorted(range(len(leaves)), key=lambda one: leaves[one].offset):
-        leaf = leaves[number]
-        for place, (end, members) in enumerate(groups):
-            if leaf.offset >= end:
-                groups[place] = (leaf.offset + leaf.size, [*members, number])
-                break
-        else:
-            groups.append((leaf.offset + leaf.size, [number]))
-    return [members for _, members in groups]
+def _reader(leaf: Leaf, size: int) -> Callable[[memoryview], Column]:
+    order = ">" if leaf.big else "<"
+    if leaf.code in _NUMBERS and leaf.offset % leaf.size == 0 == size % leaf.size:
+        read = _numbers if order == _OURS else _swapped
+        return partial(read, leaf.code, leaf.offset // leaf.size, size // leaf.size)
+    rest = size - leaf.offset - leaf.size
+    one = struct.Struct(f"{order}{leaf.offset}x{leaf.code}{rest}x")
+    return partial(_unpacked, one)
 
 
-class _Pass:
-    """Leaves that lie one behind the other, read together."""
+def _numbers(code: str, first: int, step: int, data: memoryview) -> list[int]:
+    found: list[int] = data.cast(code)[first::step].tolist()  # type: ignore[call-overload]
+    return found
 
-    def __init__(self, leaves: Sequence[Leaf], size: int) -> None:
-        code, position = "", 0
-        for leaf in leaves:
-            code += f"{leaf.offset - position}x" if leaf.offset > position else ""
-            code, position = code + leaf.code, leaf.offset + leaf.size
-        code += f"{size - position}x" if size > position else ""
-        self._size = size
-        # Numbers of one width without gaps are read as what they are, in memory's own order.
-        alike = set(code) <= {code[0]} and code[0] in _NUMBERS and sys.byteorder == "little"
-        self._alike = code[0] if alike else ""
-        self._one, self._many = struct.Struct("<" + code), struct.Struct("<" + code * _ROWS)
 
-    def flat(self, data: memoryview) -> list[Any]:
-        """All items, value after value."""
-        if self._alike:
-            return data.cast("B").cast(self._alike).tolist()  # type: ignore[call-overload,no-any-return]
-        end = len(data) // self._many.size * self._many.size
-        items = chain(self._many.iter_unpack(data[:end]), self._one.iter_unpack(data[end:]))
-        return list(chain.from_iterable(items))
+def _swapped(code: str, first: int, step: int, data: memoryview) -> list[int]:
+    found = array(code, data.cast(code)[first::step].tobytes())  # type: ignore[call-overload]
+    found.byteswap()
+    numbers: list[int] = found.tolist()
+    return numbers
+
+
+def _unpacked(one: struct.Struct, data: memoryview) -> list[Any]:
+    return list(chain.from_iterable(one.iter_unpack(data)))

@@ -22,8 +22,9 @@ from netbpf.errors import (
     ObjectError,
     UsageError,
 )
-from netbpf.insight.fast_json import Writer
+from netbpf.insight.dump import Writer
 from netbpf.insight.names import map_type_name
+from netbpf.insight.styles import JSON, PLAIN, Style
 from netbpf.live.reader import OpenMap
 from netbpf.text import escape
 
@@ -181,6 +182,11 @@ class Entries:
             )
         self.map.delete(raw)
 
+    @property
+    def holds(self) -> bool:
+        """Whether its values are ids of programs or maps."""
+        return self.info.type in _HELD
+
     def held(self, value: Value) -> str:
         """What an id in a map of programs or maps means, ``program 17 (drop)``; empty for all other values."""
         kind = _HELD.get(self.info.type)
@@ -213,6 +219,12 @@ class Entries:
 
         Batch after batch, so that a map of a million entries needs no more memory than a small one.
         """
+        return self._write(JSON, out, limit)
+
+    def write_lines(self, out: TextIO | None = None, limit: int | None = None) -> int:
+        """Write a line ``key: value`` of every entry, at most ``limit``; how many there were. As ``write_json``."""
+        return self._write(PLAIN, out, limit)
+
+    def _write(self, style: Style, out: TextIO | None, limit: int | None) -> int:
         self.check_readable()
-        writer = Writer(self)
-        return writer.write(out or sys.stdout, limit)
+        return Writer(self, style).write(out or sys.stdout, limit)

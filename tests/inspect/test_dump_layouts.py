@@ -5,18 +5,23 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 
 from netbpf._sys import bpf as sys_bpf
+from netbpf.bpf.btf.raw import decode_raw
 from netbpf.bpf.btf.shape import Field, Form, Shape
+from netbpf.bpf.btf.values import format_value
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import MapType
+from netbpf.insight import dump
 from netbpf.insight.columns import text_of
+from netbpf.insight.dump import entry_json, plain_value
 from netbpf.insight.entries import Entries
-from netbpf.insight.fast_json import entry_json
+from netbpf.insight.styles import untyped
 from tests.support.compiling import compile_c
 
 SOURCE = """
@@ -129,12 +134,28 @@ def one_by_one(entries: Entries) -> str:
     return ",".join(encode(entry_json(one)) for one in entries.entries())
 
 
+def lines_by_columns(entries: Entries) -> tuple[int, str]:
+    out = io.StringIO()
+    return entries.write_lines(out), out.getvalue()
+
+
+def lines_one_by_one(entries: Entries) -> str:
+    raw_key = entries.decoders.key is decode_raw
+    return "".join(
+        f"{untyped(one.key) if raw_key else format_value(one.key)}: {plain_value(entries, one.value)}\n"
+        for one in entries.entries()
+    )
+
+
 def check(opened: Map) -> None:
     fill(opened)
     with Entries(opened) as entries:
         total, text = by_columns(entries)
         assert text == one_by_one(entries)
         assert total == len(json.loads(f"[{text}]")) > 10
+        count, lines = lines_by_columns(entries)
+        assert lines == lines_one_by_one(entries)
+        assert total == count == lines.count("\n")
 
 
 @pytest.mark.parametrize(
@@ -148,11 +169,19 @@ def test_columns_say_what_the_decoder_says(loaded: Loaded, name: str) -> None:
     check(Map.by_id(loaded.maps[name].info.id))
 
 
-def test_names_that_mean_something_to_a_template() -> None:
+def test_large_maps_are_read_and_written_by_threads(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "_MANY", 1)
+    check(Map.by_id(loaded.maps["nb_rich"].info.id))
+
+
+def test_names_are_written_as_json_has_them() -> None:
     number = Shape(Form.INT, 1, 4, "u32", bits=32)
     fields = {name: Field(name, number, 0, 0, 4) for name in ("%s", "%", "%%d", '"')}
     text = text_of(Shape(Form.STRUCT, 2, 4, "struct x", fields=fields, leaves=4), 4)
-    assert json.loads(text.template % (7, 8, 9, 10)) == {"%s": 7, "%": 8, "%%d": 9, '"': 10}
+    filled = "".join(chain.from_iterable(zip(text.pieces, ["7", "8", "9", "10", ""], strict=True)))
+    assert json.loads(filled) == {"%s": 7, "%": 8, "%%d": 9, '"': 10}
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 6, 8, 20])
@@ -169,4 +198,5 @@ def test_keys_whose_values_are_not_shown() -> None:
     with Entries(made) as entries:
         total, text = by_columns(entries)
         assert text == one_by_one(entries)
+        assert lines_by_columns(entries) == (total, lines_one_by_one(entries))
         assert total == len(list(made.entries()))

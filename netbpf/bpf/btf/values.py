@@ -72,13 +72,15 @@ def format_value(value: Value) -> str:
         bare = _WORD.fullmatch(value) and value not in ("true", "false", "null")
         return value if bare else _quoted(value)
     if isinstance(value, dict):
-        parts = (
-            f"{key if _NAME.fullmatch(key) else _quoted(key)}: {format_value(part)}"
-            for key, part in value.items()
-        )
+        parts = (f"{format_name(key)}: {format_value(part)}" for key, part in value.items())
         return "{" + ", ".join(parts) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(format_value, value)) + "]"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return repr(value)
+
+
+def format_name(name: str) -> str:
+    """The name of a member as ``format_value`` writes it."""
+    return name if _NAME.fullmatch(name) else _quoted(name)
