@@ -27,7 +27,9 @@ class Way:
     options: dict[str, Any] = field(default_factory=dict)
 
     def source(self, name: str) -> str:
-        return f"builtin:{'xdp' if self.hook is Hook.XDP else 'tc'}_{name}"
+        """``more`` is `globals` once more: `drop` would cost the verifier 70 ms each time."""
+        program = "globals" if name == "more" else name
+        return f"builtin:{'xdp' if self.hook is Hook.XDP else 'tc'}_{program}"
 
 
 WAYS = {
@@ -71,7 +73,7 @@ class Change:
 
 def _add(lab: Lab, way: Way, fault: Fault | None) -> Answer:
     return lab.attach(
-        way.hook, "v0", way.source("drop"), name="drop", priority=5, fault=fault, **way.options
+        way.hook, "v0", way.source("more"), name="more", priority=5, fault=fault, **way.options
     )
 
 
@@ -84,10 +86,10 @@ def _move(lab: Lab, way: Way, fault: Fault | None) -> Answer:
 
 
 CHANGES = {
-    "to-two": Change(("count",), ("count", "drop"), _add),
-    "to-three": Change(("count", "globals"), ("count", "drop", "globals"), _add),
+    "to-two": Change(("count",), ("count", "more"), _add),
+    "to-three": Change(("count", "globals"), ("count", "more", "globals"), _add),
     "move": Change(("count", "globals"), ("globals", "count"), _move),
-    "out-of-three": Change(("count", "drop", "globals"), ("drop", "globals"), _detach),
+    "out-of-three": Change(("count", "more", "globals"), ("more", "globals"), _detach),
     "down-to-one": Change(("count", "globals"), ("globals",), _detach),
 }
 each_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -140,12 +142,12 @@ def _runs(lab: Lab, way: Way, name: str) -> str:
 @each_way
 def test_an_upgrade_killed_at_each_step(lab: Lab, way: Way, others: Names) -> None:
     """The old program or the new one, and a way back from the new one."""
-    old, new = (way.source(name).removeprefix("builtin:") for name in ("globals", "drop"))
+    old, new = (way.source(name).removeprefix("builtin:") for name in ("globals", "count"))
     ends = set()
     for at in range(LIMIT):
         start(lab, way, "globals", *others)
         answer = lab.ask(
-            "upgrade", "v0", way.source("drop"), "globals", hooks=[way.hook],
+            "upgrade", "v0", way.source("count"), "globals", hooks=[way.hook],
             fault=Fault(kind="kill", at=at),
         )  # fmt: skip
         assert names(lab, way) == ("globals", *others)
@@ -180,7 +182,7 @@ def test_an_upgrade_failing_at_each_step(lab: Lab, kind: str, number: int) -> No
         start(lab, way, "globals", "count")
         api.set_values("v0", {"min_bytes": 77}, netns=lab.namespace)
         answer = lab.ask(
-            "upgrade", "v0", way.source("drop"), "globals", hooks=[way.hook],
+            "upgrade", "v0", way.source("count"), "globals", hooks=[way.hook],
             fault=Fault(kind=kind, at=at, errno=number),
         )  # fmt: skip
         assert "Traceback" not in str(answer["error"]), answer["message"]
@@ -190,7 +192,7 @@ def test_an_upgrade_failing_at_each_step(lab: Lab, kind: str, number: int) -> No
             assert api.get("v0", "min_bytes", netns=lab.namespace) == 77
             lab.assert_consistent()
         else:
-            assert _runs(lab, way, "globals") == "xdp_drop"
+            assert _runs(lab, way, "globals") == "xdp_count"
         api.detach("v0", everything=True, netns=lab.namespace)
         lab.assert_nothing_left(answer)
         if not answer["hit"]:
@@ -272,7 +274,7 @@ def test_sixteen_join_at_once(lab: Lab, way: Way) -> None:
 @each_way
 def test_records_are_lost(lab: Lab, way: Way) -> None:
     """The chain says itself what it runs; the objects can be had from where they came from."""
-    start(lab, way, "count", "globals", "drop")
+    start(lab, way, "count", "globals", "more")
     before = hook(lab, way)
     assert before is not None
     shutil.rmtree(lab.state / "hooks")
@@ -286,13 +288,13 @@ def test_records_are_lost(lab: Lab, way: Way) -> None:
     )
     done = lab.cli("status")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("count", "globals", "drop"):
+    for name in ("count", "globals", "more"):
         assert name in done.stdout
     # What was given by its name has not gone with /run/netbpf.
     done = lab.cli("detach", "v0", "count")
     assert done.returncode != 0
     assert "the object of member" in done.stderr
-    assert names(lab, way) == ("count", "globals", "drop")
+    assert names(lab, way) == ("count", "globals", "more")
     done = lab.cli("detach", "v0", "--all")
     assert done.returncode == 0, done.stderr
     assert hook(lab, way) is None
@@ -367,7 +369,7 @@ def test_adding_against_taking_out(lab: Lab) -> None:
         for _ in range(6):
             if index % 2:
                 api.attach(
-                    way.hook, "v0", way.source("drop"), name=f"d{index}", netns=lab.namespace
+                    way.hook, "v0", way.source("more"), name=f"d{index}", netns=lab.namespace
                 ).close()
                 api.detach("v0", member=f"d{index}", netns=lab.namespace)
             else:
