@@ -1,5 +1,6 @@
 """XDP frames: how the kernel is asked for them, and that each is what it should be."""
 
+import platform
 import resource
 from contextlib import closing
 
@@ -38,7 +39,8 @@ def test_a_call_waits_for_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> 
     lab.run("ethtool", "-K", "peer0", "gro", "on", at=lab.wire.peer)
     assert shortest_wait(lab) == 0
     monkeypatch.setattr(Namespace, "create", classmethod(refuse))
-    assert shortest_wait(lab) > 0
+    # Other machines have no dispatcher (arch/x86/net/bpf_jit_comp.c).
+    assert shortest_wait(lab) > 0 or platform.machine() != "x86_64"
 
 
 def test_who_may_make_no_namespace_sends_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
