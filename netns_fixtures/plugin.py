@@ -312,6 +312,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let go of programs kept from test to test, and compare with what is there after the last one."""
     if pool := sys.modules.get("netns_fixtures.pool"):
         pool.POOL.close()
+    if passing := sys.modules.get("netns_fixtures.passing"):
+        passing.PASSING.close()
     _finish_coverage(session)
     before = session.config.stash.get(_BASELINE, None)
     if before is None:

@@ -127,10 +127,8 @@ def attach(
 
 
 def attach_pass(end: "End", kind: AttachKind) -> Attached:
-    """Put a program on a hook that lets everything pass.
-
-    A veth delivers what the other end's native XDP program sends back (XDP_TX), and what is redirected to it, only
-    if it has a native XDP program itself (measured on Linux 6.18; GRO alone is enough for neither).
+    """Put a program on a hook that lets everything pass, which a veth wants at the other end of native XDP
+    (netns_fixtures.passing); ``rig`` does it with one that is loaded already.
     """
     made = attach(end, kind, pass_object(kind.family))
     end.evidence.programs.remove(made)  # it is no program under test

@@ -90,7 +90,9 @@ class Rig:
         )
         self._programs.append(attached)
         if self.kind == XDP_NATIVE and len(self._programs) == 1:
-            self._programs.append(programs.attach_pass(self.wire.peer, XDP_NATIVE))
+            from netns_fixtures.passing import PASSING
+
+            PASSING.put(self.wire.peer)
         return attached
 
     # --- traffic ---

@@ -8,8 +8,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from netbpf.constants import TcAction, XdpAction
+from netbpf.net.occupants import occupants
+from netbpf.net.rtnetlink import Session
 from netns_fixtures.errors import ExpectationError, TrafficError
 from netns_fixtures.kinds import XDP_NATIVE
+from netns_fixtures.passing import PASSING
 from netns_fixtures.programs import attach, attach_pass, pass_object, verdict_object
 from netns_fixtures.rig import Rig
 from netns_fixtures.topology import Wire
@@ -197,3 +200,20 @@ def test_icmp_is_one_of_the_layers_that_get_an_ethernet_header(wire: Wire) -> No
 def test_the_fixture_gives_a_wire_of_its_own(rig: Rig, veth: Callable[..., Wire]) -> None:
     other = veth()
     assert other.dut.namespace != rig.wire.dut.namespace
+
+
+def test_the_other_ends_of_native_programs_share_one(veth: Callable[..., Wire]) -> None:
+    """It is loaded once, so that the kernel need not change its dispatcher for each test."""
+
+    def put(wire: Wire) -> int:
+        rig = Rig(wire, XDP_NATIVE)
+        rig.attach("builtin:xdp_globals")
+        with Session(wire.peer.namespace) as session:
+            (there,) = occupants(session)
+        rig.close()
+        return there.prog_id
+
+    first = put(veth())
+    assert put(veth()) == first
+    PASSING.close()
+    assert put(veth()) != first
