@@ -1,7 +1,9 @@
 """A process that runs operations of netbpf in children and makes them fail or die at their n-th step.
 
-Started once per test run, alone and without threads, it has everything imported and forks a child per operation:
-that takes milliseconds where a fresh interpreter takes 200. Reads one JSON request per line, answers with one.
+Started once per test run, alone and without threads, it has everything imported and forks a child that operates:
+that takes milliseconds where a fresh interpreter takes 200. A child that came through without a trace does the next
+operation too, which saves it copying each page that it writes to; one that was killed, left something open or met a
+traceback has been the last of its kind. Reads one JSON request per line, answers with one.
 
 A *touch* is where an operation meets the kernel or the disk: bpf(2), netlink, and the calls on files. It is a
 *change* if something can be different afterwards.
@@ -63,9 +65,13 @@ class Faulty:
     Not to a pipe: its reader would be woken at each word.
     """
 
-    def __init__(self, fault: Fault, out: int) -> None:
-        self.fault = fault
+    def __init__(self, out: int) -> None:
         self.out = out
+        self.expect({})
+
+    def expect(self, fault: Fault) -> None:
+        """What goes wrong in the next operation."""
+        self.fault = fault
         self.counts: dict[str, int] = {}
 
     def tell(self, *words: object) -> None:
@@ -84,7 +90,8 @@ class Faulty:
         number = self.counts.get(kind, 0)
         due = counts and number == self.fault.get("at", -1)
         self.counts[kind] = number + counts
-        self.tell("touch", name, counts)
+        if counts:
+            self.tell("touch", name)
         if due:
             self.tell("hit")
             if kind in ("kernel", "disk"):
@@ -177,11 +184,12 @@ def operate(request: dict[str, Any]) -> None:
         result.close()
 
 
-def child(request: dict[str, Any], out: int) -> None:
+def child(request: dict[str, Any], faulty: Faulty) -> bool:
+    """One operation; whether nothing is left of it in this process."""
     os.environ["NETBPF_STATE_DIR"] = request["state"]
-    faulty = Faulty(request["fault"], out)
     before = descriptors()
-    faulty.install()
+    faulty.expect(request["fault"])
+    clean = True
     try:
         operate(request)
     except NetbpfError as error:
@@ -190,7 +198,10 @@ def child(request: dict[str, Any], out: int) -> None:
         faulty.tell("error", "KeyboardInterrupt", 130, "")
     except BaseException:  # noqa: BLE001 - it is the finding
         faulty.tell("error", "Traceback", -1, traceback.format_exc())
-    faulty.tell("left", sorted(descriptors() - before))
+        clean = False
+    left = sorted(descriptors() - before)
+    faulty.tell("left", left)
+    return clean and not left
 
 
 def descriptors() -> set[str]:
@@ -203,29 +214,71 @@ def descriptors() -> set[str]:
     return found
 
 
-def run(request: dict[str, Any]) -> Answer:
-    report = os.memfd_create("report")
-    pid = os.fork()
-    if not pid:
-        try:
-            child(request, report)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    os.lseek(report, 0, os.SEEK_SET)
-    with open(report) as lines:
-        told = [json.loads(line) for line in lines]
+class Child:
+    """A child as its parent sees it: what it is told, and what it tells in a file that outlives it."""
+
+    def __init__(self) -> None:
+        self.report = os.memfd_create("report")
+        theirs, self.requests = os.pipe()
+        self.done, over = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                # The only writer of the one and reader of the other: its end is seen by both sides.
+                os.close(self.requests)
+                os.close(self.done)
+                self.live(theirs, over)
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        os.close(over)
+
+    def live(self, requests: int, over: int) -> None:
+        faulty = Faulty(self.report)
+        faulty.install()
+        with open(requests) as lines:
+            for line in lines:
+                going_on = child(json.loads(line), faulty)
+                os.write(over, b"+" if going_on else b"-")
+                if not going_on:
+                    return
+                gc.collect()  # only now: what a cycle kept open was to be seen
+
+    def ask(self, request: dict[str, Any]) -> tuple[list[list[Any]], int, bool]:
+        """What it told of an operation, the signal that ended it, and whether it goes on."""
+        os.ftruncate(self.report, 0)
+        os.lseek(self.report, 0, os.SEEK_SET)
+        os.write(self.requests, (json.dumps(request) + "\n").encode())
+        going_on = os.read(self.done, 1) == b"+"
+        status = 0 if going_on else os.waitpid(self.pid, 0)[1]
+        os.lseek(self.report, 0, os.SEEK_SET)
+        with open(self.report, closefd=False) as lines:
+            told = [json.loads(line) for line in lines]
+        return told, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, going_on
+
+    def close(self) -> None:
+        for fd in (self.requests, self.done, self.report):
+            os.close(fd)
+
+
+def run(request: dict[str, Any], there: Child | None) -> tuple[Answer, Child | None]:
+    """The operation, in the child that is there or in a new one; the one that goes on."""
+    one = there or Child()
+    told, ended_by, going_on = one.ask(request)
+    if not going_on:
+        one.close()
     error = next((one for one in told if one[0] == "error"), None)
-    return Answer(
-        signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+    answer = Answer(
+        signal=ended_by,
         error=error[1] if error else None,
         exit_code=error[2] if error else 0,
         message=error[3] if error else "",
-        touches=[one[1] for one in told if one[0] == "touch" and one[2]],
+        touches=[one[1] for one in told if one[0] == "touch"],
         made=[(one[1], one[2]) for one in told if one[0] == "made"],
         leaked=[one for words in told if words[0] == "left" for one in words[1]],
         hit=any(one[0] == "hit" for one in told),
     )
+    return answer, one if going_on else None
 
 
 def main(_: Sequence[str]) -> None:
@@ -240,9 +293,14 @@ def main(_: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+    going_on: Child | None = None
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(run(json.loads(line))) + "\n")
+        answer, going_on = run(json.loads(line), going_on)
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    if going_on:
+        going_on.close()
+        os.waitpid(going_on.pid, 0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 from netbpf import Attachment, Namespace, api, layout
 from netbpf._sys import bpf
 from netbpf._sys.fd import Fd
+from netbpf._sys.grace import grace_period
 from netbpf.bpf import pin
 from netbpf.constants import Hook, ProgType
 from netbpf.net.filters import qdiscs
@@ -26,11 +27,12 @@ DEADLINE = 10.0  # seconds for what the kernel does later: freeing programs, del
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again until it is so."""
+    """Ask again and again until it is so: whenever the kernel, which puts off freeing, has had a grace period."""
     end = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < end, what
-        os.sched_yield()
+        if not grace_period():
+            os.sched_yield()
 
 
 class Driver:
@@ -143,11 +145,10 @@ class Lab:
             assert [one.occupant for one in shown] == occupants(session)
         return shown
 
-    def on(self, hook: str) -> dict[str, Attachment]:
-        """What is on one hook of each interface."""
-        return {
-            one.occupant.interface.name: one for one in self.status() if one.occupant.hook == hook
-        }
+    def on(self, hook: str, seen: list[Attachment] | None = None) -> dict[str, Attachment]:
+        """What is on one hook of each interface; ``seen`` is what status has just said."""
+        there = self.status() if seen is None else seen
+        return {one.occupant.interface.name: one for one in there if one.occupant.hook == hook}
 
     def qdiscs(self) -> int:
         with Session(self.namespace) as session:
@@ -171,9 +172,9 @@ class Lab:
             if path.name.startswith(f"{self.namespace.inode}-")
         ]  # fmt: skip
 
-    def assert_consistent(self) -> None:
+    def assert_consistent(self, seen: list[Attachment] | None = None) -> None:
         """Every file is one that an attachment needs, and every attachment has what it needs."""
-        there = self.status()
+        there = self.status() if seen is None else seen
         wanted = set()
         for one in there:
             assert one.managed
@@ -190,12 +191,12 @@ class Lab:
         links = [one for one in there if one.occupant.link_id]
         assert len(self.pins()) == len(links)
 
-    def assert_nothing_left(self, *answers: Answer) -> None:
+    def assert_nothing_left(self, *answers: Answer, seen: list[Attachment] | None = None) -> None:
         """No program on any hook, no qdisc, pin, record, kept object or temporary file.
 
         What the operations made is freed by the end of the test: ``assert_freed`` then waits once for all of it.
         """
-        assert self.status() == []
+        assert (self.status() if seen is None else seen) == []
         assert self.qdiscs() == 0
         assert self.pins() == []
         assert self.files() == []

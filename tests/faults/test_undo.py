@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from netbpf import Attachment
 from tests.faults.driver import Answer, Fault
 from tests.faults.lab import Lab
 from tests.faults.ways import LIMIT, Way, detach_all, each_way
@@ -40,6 +41,10 @@ def assert_clear(answer: Answer) -> None:
         assert "not everything could be undone" not in answer["message"]
 
 
+def programs(seen: list[Attachment]) -> list[int]:
+    return [one.program.id for one in seen]
+
+
 @each_fault
 @each_way
 def test_attach(lab: Lab, way: Way, fault: Fault) -> None:
@@ -47,14 +52,16 @@ def test_attach(lab: Lab, way: Way, fault: Fault) -> None:
     for one in steps(fault):
         answer = way.attach(lab, way.first, fault=one)
         assert_clear(answer)
+        seen = lab.status()
         if answer["error"] is None:
             # Not every failure matters: a question can be asked in another way, a file be removed later.
-            assert set(way.objects(lab)) == {way.first}
+            assert set(way.objects(lab, seen)) == {way.first}
             detach_all(lab)
+            lab.assert_nothing_left(answer)
         else:
             failed += 1
-            assert set(way.objects(lab)) == {None}
-        lab.assert_nothing_left(answer)
+            assert set(way.objects(lab, seen)) == {None}
+            lab.assert_nothing_left(answer, seen=seen)
         if not answer["hit"]:
             break
     assert failed or fault["kind"] == "lost"  # links are not made over netlink
@@ -65,21 +72,25 @@ def test_attach(lab: Lab, way: Way, fault: Fault) -> None:
 def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
     failed = 0
     way.put(lab, way.first)
+    before = programs(lab.status())
     for one in steps(fault):
-        before = [found.program.id for found in lab.status()]
         answer = way.attach(lab, way.second, replace=True, fault=one)
         assert_clear(answer)
+        seen = lab.status()
+        objects = set(way.objects(lab, seen))
         # Ctrl-C can come when all is done.
-        late = answer["error"] == "KeyboardInterrupt" and set(way.objects(lab)) == {way.second}
+        late = answer["error"] == "KeyboardInterrupt" and objects == {way.second}
         if answer["error"] is None or late:
-            assert set(way.objects(lab)) == {way.second}
+            assert objects == {way.second}
             if answer["hit"]:
                 way.put(lab, way.first, replace=True)
+                seen = lab.status()
+                before = programs(seen)
         else:
             failed += 1
-            assert [found.program.id for found in lab.status()] == before
-            assert set(way.objects(lab)) == {way.first}
-        lab.assert_consistent()
+            assert programs(seen) == before
+            assert objects == {way.first}
+        lab.assert_consistent(seen)
         if not answer["hit"]:
             break
     assert failed or fault["kind"] == "lost"
@@ -90,8 +101,9 @@ def test_replace(lab: Lab, way: Way, fault: Fault) -> None:
 @each_fault
 @each_way
 def test_detach(lab: Lab, way: Way, fault: Fault) -> None:
+    seen: list[str | None] = [None]
     for one in steps(fault):
-        if not all(way.objects(lab)):
+        if not all(seen):
             detach_all(lab)
             way.put(lab, way.first)
         answer = lab.detach(everything=True, fault=one)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from netbpf import api
+from netbpf import Attachment, api
 from netbpf.constants import Hook
 from tests.faults.driver import Answer
 from tests.faults.lab import Lab
@@ -29,10 +29,13 @@ class Way:
         """Attach an object from this process."""
         lab.put(self.hook, self.interfaces, source, **self.options, **options)
 
-    def objects(self, lab: Lab) -> list[str | None]:
-        """Which object netbpf says runs on each interface; it is never one that the kernel does not run."""
+    def objects(self, lab: Lab, seen: list[Attachment] | None = None) -> list[str | None]:
+        """Which object netbpf says runs on each interface; it is never one that the kernel does not run.
+
+        ``seen`` is what status has just said.
+        """
         found: list[str | None] = []
-        there = lab.on(self.hook)
+        there = lab.on(self.hook, seen)
         for name in self.interfaces.split(","):
             one = there.get(name)
             if one is None:
