@@ -34,12 +34,16 @@ _NEAR, _FAR = "bsend0", "bsend1"
 _PACKET = "Ether(dst='02:00:00:00:77:02')/IP(dst='10.77.0.2')/UDP(sport=12345,dport=1)/('x'*22)"
 _SPENT = re.compile(r"^spent (\d+)$", re.MULTILINE)
 _PATIENCE = 20.0  # seconds
+_SILENCE = 2.0  # seconds in which nothing arrives: nothing more will
+# What may be lost where the machine is busy: the far end's softirq may have to wait on a processor that the sender has
+# left, and its ring holds 256 frames. Only packets that arrived count.
+_LOSS = 0.05
 _Add = Callable[[str, str, bool], str]
 
 
 @dataclass(slots=True)
 class _Way:
-    """One way to send: seconds for ``packets``; ``beside`` is the peer it is compared with."""
+    """One way to send: seconds for ``packets`` to arrive; ``beside`` is the peer it is compared with."""
 
     who: str
     packets: int
@@ -65,12 +69,13 @@ def measure(rounds: int, add: _Add) -> tuple[str, list[dict[str, Any]]]:
             for way in ways if number % 2 else reversed(ways):
                 before = _arrived()
                 seconds = way.run()
-                if _arrived() - before != way.packets:
+                arrived = _arrived() - before
+                if not way.packets * (1 - _LOSS) <= arrived <= way.packets:
                     raise BenchmarkError(
-                        f"{way.who}: {_arrived() - before:,} of {way.packets:,} packets arrived"
+                        f"{way.who}: {arrived:,} of {way.packets:,} packets arrived"
                     )
                 if number:  # the first round fills caches
-                    way.seconds.append(seconds)
+                    way.seconds.append(seconds * way.packets / arrived)
     return _text(ways, absent, add), [_json(ways)]
 
 
@@ -173,9 +178,12 @@ def _trafficgen(shim: str) -> float:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     # It goes on counting after its last packet until it is interrupted.
-    target, patience = _arrived() + XDP_PACKETS, time.monotonic() + _PATIENCE
-    while running.poll() is None and _arrived() < target and time.monotonic() < patience:
+    first = arrived = _arrived()
+    end = time.monotonic() + _PATIENCE
+    while running.poll() is None and arrived < first + XDP_PACKETS and time.monotonic() < end:
         time.sleep(0.01)
+        if (now := _arrived()) > arrived:
+            arrived, end = now, time.monotonic() + _SILENCE
     running.send_signal(signal.SIGINT)
     try:
         _, told = running.communicate(timeout=_PATIENCE)

@@ -1,4 +1,4 @@
-"""Making things one step ahead of whoever uses them, in a thread."""
+"""Making things ahead of whoever uses them, in a thread."""
 
 import threading
 from collections.abc import Generator
@@ -13,15 +13,17 @@ _GRACE: Final = (
 )
 
 
-def ahead(items: Generator[T, None, None], stop: threading.Event) -> Generator[T, None, None]:
-    """The items, each made by another thread while the one before it is in use; until ``stop`` is set.
+def ahead(
+    items: Generator[T, None, None], stop: threading.Event, most: int
+) -> Generator[T, None, None]:
+    """The items, made by another thread while those before them are in use; until ``stop`` is set.
 
-    At most two exist at a time: the one in use, which is over when the next is asked for, and the one after it. What
-    making them raises is raised behind the last one. When this iterator is closed, the thread has ended, unless it
-    waits for a pipe: then it ends with the process, or when the pipe has something for it.
+    At most ``most`` exist at a time, the one in use among them, which is over when the next is asked for. What making
+    them raises is raised behind the last one. When this iterator is closed, the thread has ended, unless it waits for
+    a pipe: then it ends with the process, or when the pipe has something for it.
     """
     made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
-    room = threading.Semaphore(2)
+    room = threading.Semaphore(most)
     over = threading.Event()
 
     def make() -> None:

@@ -89,7 +89,7 @@ class Numbering:
 class Ring:
     """Frames that are sent in turn, again and again, perhaps numbered from 0 on."""
 
-    ahead = False  # numbers are written where the packets are sent from
+    existing = 1  # numbers are written where the packets are sent from
 
     def __init__(
         self,
@@ -159,15 +159,16 @@ def _places(lengths: list[int], stamps: list[int]) -> tuple[list[int], int]:
 class Stream:
     """A capture, sent as it is read: any size, in constant memory. The kernel refuses what is too long or short.
 
-    There are two pieces of memory, so that one batch can be read while the one before it is sent.
+    It is read into several pieces of memory by turns, so that batches can be read while those before them are sent.
     """
 
-    ahead = True
+    # Three of them are sent in some milliseconds: for so long a reader may have to wait for a processor.
+    existing = 4
 
     def __init__(self, path: str, loops: int, skipped: Skipped, *, timed: bool) -> None:
         self._path, self._loops, self._timed = path, loops, timed
         self._skipped = skipped
-        self._memory = [memoryview(bytearray(WINDOW)) for _ in range(2)]
+        self._memory = [memoryview(bytearray(WINDOW)) for _ in range(self.existing)]
         self._areas = [Area(one) for one in self._memory]
         self._turn = 0
 
@@ -177,7 +178,7 @@ class Stream:
         return self._areas[self._turn]
 
     def batches(self, total: int) -> Generator[Batch, None, None]:
-        """At most ``total`` packets; a batch is good until the next but one is asked for."""
+        """At most ``total`` packets; a batch is good until ``existing`` more were asked for."""
         passed = left = 0
         offset = last = 0
         while (not self._loops or passed < self._loops) and left < total:
@@ -198,7 +199,7 @@ class Stream:
                     left += len(block.starts)
                     vectors = area.vectors(block.starts, block.lengths)
                     yield Batch(memoryview(vectors).cast("B"), block.lengths, times, passed > 0)
-                    self._turn ^= 1
+                    self._turn = (self._turn + 1) % self.existing
                     area = self._use_memory(capture)
                 if not passed:
                     self._skipped.warnings += capture.warnings

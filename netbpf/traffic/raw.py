@@ -27,9 +27,9 @@ _LENGTH: Final = (errno.EMSGSIZE, errno.EINVAL)  # too long, too short (packet_s
 
 
 class Frames(Protocol):
-    """Where packets come from. ``ahead``: two batches may exist at a time."""
+    """Where packets come from. ``existing`` batches may exist at a time."""
 
-    ahead: bool
+    existing: int
 
     def batches(self, total: int) -> Generator[Batch, None, None]:
         """At most ``total`` packets, some at a time."""
@@ -52,8 +52,10 @@ class RawSender:
     def run(self, pace: Pace, stop: threading.Event) -> None:
         """Send. Raises what ``Outlet.failure`` makes of an errno."""
         messages = Messages()
-        made = self._frames.batches(self._total)
-        with closing(ahead(made, stop) if self._frames.ahead else made) as batches:
+        batches, most = self._frames.batches(self._total), self._frames.existing
+        if most > 1:
+            batches = ahead(batches, stop, most)
+        with closing(batches):
             for batch in batches:
                 if batch.again and not self.sent:
                     return  # none of them can be sent, however often

@@ -1,4 +1,4 @@
-"""Reading ahead: in order, never further than two, and at an end whatever happens."""
+"""Reading ahead: in order, never further than it may, and at an end whatever happens."""
 
 import threading
 from collections.abc import Generator
@@ -36,13 +36,14 @@ class Maker:
             assert self.made.wait_for(lambda: self.given >= given, 20)
 
 
-def test_one_is_made_while_the_one_before_it_is_used() -> None:
+@pytest.mark.parametrize("most", [2, 4])
+def test_some_are_made_while_those_before_them_are_used(most: int) -> None:
     maker, found = Maker(50), []
-    with closing(ahead(maker.items(), threading.Event())) as items:
+    with closing(ahead(maker.items(), threading.Event(), most)) as items:
         for number in items:
-            maker.wait(min(number + 2, 50))
+            maker.wait(min(number + most, 50))
             # What is in use may not be written over.
-            assert maker.given <= number + 2
+            assert maker.given <= number + most
             found.append(number)
     assert found == list(range(50))
     assert maker.closed.is_set()
@@ -50,7 +51,7 @@ def test_one_is_made_while_the_one_before_it_is_used() -> None:
 
 def test_an_error_comes_behind_what_was_made() -> None:
     maker = Maker(3, CaptureError("damaged"))
-    items = ahead(maker.items(), threading.Event())
+    items = ahead(maker.items(), threading.Event(), 2)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(CaptureError, match="damaged"):
         next(items)
@@ -58,7 +59,7 @@ def test_an_error_comes_behind_what_was_made() -> None:
 
 def test_who_stops_early_leaves_no_thread(own_leaks: None) -> None:
     maker = Maker(1000)
-    with closing(ahead(maker.items(), threading.Event())) as items:
+    with closing(ahead(maker.items(), threading.Event(), 2)) as items:
         assert next(items) == 0
     assert maker.closed.is_set()
     assert maker.given <= 3
@@ -73,5 +74,5 @@ def test_a_stop_is_seen_while_nothing_comes() -> None:
         assert goes_on.wait(20)
         yield 1
 
-    assert list(ahead(silent(), stop)) in ([0], [])
+    assert list(ahead(silent(), stop, 2)) in ([0], [])
     goes_on.set()

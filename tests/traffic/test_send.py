@@ -22,7 +22,7 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.traffic import send
-from netbpf.traffic.frames import Ring
+from netbpf.traffic.frames import Batch, Ring, Skipped, Stream
 from netbpf.traffic.stamp import Session
 from tests.cli.lab import Lab, frame
 from tests.packets.captures import block, interface, pcap, section
@@ -58,7 +58,7 @@ def test_an_expression_stands_for_all_its_packets(lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", ["pcap", "pcapng", "gzip"])
 def test_a_capture_of_any_kind(lab: Lab, tmp_path: Path, kind: str) -> None:
-    """Of more than two pieces of memory, which are read into by turns."""
+    """Of more pieces than there is memory for: they are read into by turns."""
     given = frames(3000, 500)
     content = pcap(given)
     if kind == "pcapng":
@@ -317,10 +317,7 @@ def test_numbers_are_written_alike_many_at_a_time_and_one_by_one() -> None:
     def numbers(ring: Ring, total: int, at: list[int]) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for batch in ring.batches(total):
-            # What the kernel would read when it is given the batch.
-            vectors = batch.vectors.cast("Q")
-            for index in range(len(batch.lengths)):
-                data = ctypes.string_at(vectors[2 * index], vectors[2 * index + 1])
+            for data in packets_of(batch):
                 place = at[len(found) % len(at)]
                 first, second = struct.unpack_from("<QQ", data, place)
                 found.append((first, second))
@@ -331,3 +328,29 @@ def test_numbers_are_written_alike_many_at_a_time_and_one_by_one() -> None:
     assert numbers(same, 2500, [42]) == expected
     mixed = Ring([bytes(60), bytes(71), bytes(99)], None, [42, 14, 30], session)
     assert numbers(mixed, 2500, [42, 14, 30]) == expected
+
+
+def packets_of(batch: Batch) -> list[bytes]:
+    """What the kernel would read."""
+    vectors = batch.vectors.cast("Q")
+    return [
+        ctypes.string_at(vectors[2 * index], vectors[2 * index + 1])
+        for index in range(len(batch.lengths))
+    ]
+
+
+def test_batches_of_a_capture_last_as_long_as_they_may_be_in_use(tmp_path: Path) -> None:
+    """Also over the end of a round."""
+    given = frames(3000, 600)
+    (tmp_path / "in.pcap").write_bytes(pcap(given))
+    stream = Stream(str(tmp_path / "in.pcap"), 2, Skipped(len), timed=False)
+    held: list[Batch] = []
+    found: list[bytes] = []
+    for batch in stream.batches(1 << 40):
+        held.append(batch)
+        if len(held) == stream.existing:
+            found += packets_of(held.pop(0))
+    assert len(held) == stream.existing - 1
+    for batch in held:
+        found += packets_of(batch)
+    assert found == given * 2
