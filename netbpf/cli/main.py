@@ -1,21 +1,17 @@
 """The ``netbpf`` command: finds the subcommand, and turns every outcome into an exit code and at most one line."""
 
-import errno
 import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import import_module
-from types import MappingProxyType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
-import click
-
-from netbpf.errors import CompileError, ExitCode, NetbpfError, PacketTextError, VerifierError
-from netbpf.text import did_you_mean, escape
+from netbpf.cli.failing import explanation, fail, say_error, show_detail, system_words
+from netbpf.cli.plain import plain
+from netbpf.errors import ExitCode, NetbpfError
 
 # name: (module of netbpf.cli, one line for --help). A module is imported only when its command runs.
 COMMANDS = {
@@ -53,91 +49,6 @@ COMMANDS = {
     "features": ("features", "Show what this kernel has: program and map types, helpers, kfuncs."),
     "compile": ("compile", "Compile C sources (clang, or BCC's dialect) to objects."),
 }
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class ClosedPipeError(Exception):
-    """The reader of the output has gone. Not an OSError, for which click would end the process with exit code 1."""
-
-
-@contextmanager
-def _pipe() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise ClosedPipeError from None
-
-
-class Commands(click.Group):
-    """A group that knows its commands' help without importing them."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Parse; ``--help`` is printed here."""
-        with _pipe():
-            return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        with _pipe():
-            return super().invoke(ctx)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"netbpf.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command to run; a UsageError with near names for an unknown one."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            hint = did_you_mean(args[0], COMMANDS, "the commands are")
-            raise click.UsageError(f"no command {args[0]!r}" + (f"; {hint}" if hint else ""))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from netbpf import __version__
-
-        click.echo(f"netbpf {__version__}")
-        ctx.exit()
-
-
-@click.command(cls=Commands, context_settings=CONTEXT, no_args_is_help=True)
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_version,
-    help="Show the version.",
-)
-def cli() -> None:
-    """Attach, observe and test XDP and TC eBPF programs.
-
-    \b
-    netbpf attach xdp eth0 prog.o      netbpf status
-    netbpf stats eth0                  netbpf detach xdp eth0
-    """
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -153,13 +64,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except (BrokenPipeError, ClosedPipeError):
+    except BrokenPipeError:
         # The reader (`| head`) has what it wanted.
         _discard_output()
         code = 128 + signal.SIGPIPE
     except OSError as error:
         _discard_output()
-        code = code or _fail(
+        code = code or fail(
             False, ExitCode.OTHER, "OSError", f"cannot write: {error.strerror}", None
         )
     if argv is None:
@@ -212,89 +123,22 @@ def _discard_output() -> None:
 def _run(arguments: list[str]) -> int:
     json = "--json" in arguments
     try:
-        result = cli.main(args=arguments, prog_name="netbpf", standalone_mode=False)
-        return result if isinstance(result, int) else ExitCode.OK
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.format_message(), err=True)
-        return ExitCode.USAGE
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "netbpf"
-        return _fail(
-            json,
-            ExitCode.USAGE,
-            "UsageError",
-            _one_line(error.format_message()),
-            f"see: {where} --help",
-        )
-    except click.ClickException as error:
-        return _fail(json, ExitCode.USAGE, "UsageError", _one_line(error.format_message()), None)
+        if command := plain(arguments):
+            command()
+            return ExitCode.OK
+        from netbpf.cli.commands import run
+
+        return run(arguments, json=json)
     except NetbpfError as error:
-        _show_detail(error, verbose="-v" in arguments or "--verbose" in arguments)
+        show_detail(error, verbose="-v" in arguments or "--verbose" in arguments)
         kind = type(error).__name__
-        return _fail(json, error.exit_code, kind, error.message, error.hint, _explanation(error))
+        return fail(json, error.exit_code, kind, error.message, error.hint, explanation(error))
     except BrokenPipeError:
         raise
     except OSError as error:
         with suppress(OSError):  # it may be the output that failed
-            _fail(json, ExitCode.OTHER, "OSError", *_system_words(error))
+            fail(json, ExitCode.OTHER, "OSError", *system_words(error))
         return ExitCode.OTHER
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("netbpf: interrupted", err=True)
+    except KeyboardInterrupt:
+        say_error("netbpf: interrupted")
         return 128 + signal.SIGINT
-
-
-def _system_words(error: OSError) -> tuple[str, str | None]:
-    """Message and hint of what the system refused at a place where nothing better is known."""
-    what = f"{escape(str(error.filename))}: " if error.filename else "cannot go on: "
-    files = error.errno in (errno.EMFILE, errno.ENFILE)
-    return f"{what}{error.strerror or error}", "allow more: ulimit -n 1024" if files else None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
-
-
-def _show_detail(error: NetbpfError, *, verbose: bool) -> None:
-    if isinstance(error, CompileError) and error.output:
-        click.echo(error.output.rstrip("\n"), err=True)
-    if isinstance(error, PacketTextError):
-        from netbpf.packets.marked import marked
-
-        for line in marked(error.text, error.at, error.length):
-            click.echo(f"  {line}", err=True)
-    if isinstance(error, VerifierError):
-        from netbpf.cli.render.rejection import print_rejection
-
-        print_rejection(error, verbose=verbose)
-
-
-def _explanation(error: NetbpfError) -> dict[str, Any]:
-    """More keys of a JSON error: ``explanation`` where there is something to explain, ``text`` and the place in it."""
-    if isinstance(error, PacketTextError):
-        return {"text": error.text, "at": error.at, "length": error.length}
-    if not isinstance(error, VerifierError):
-        return {}
-    from netbpf.cli.render.rejection import rejection_json
-    from netbpf.explain import explain
-
-    return {"explanation": rejection_json(explain(error))}
-
-
-def _fail(
-    json: bool,
-    code: int,
-    kind: str,
-    message: str,
-    hint: str | None,
-    more: Mapping[str, Any] = MappingProxyType({}),
-) -> int:
-    # One line, whatever was typed or found: names from outside may hold anything.
-    click.echo(escape(f"netbpf: error: {message}" + (f"; {hint}" if hint else "")), err=True)
-    if json:
-        from netbpf.cli.output import print_json
-
-        content = {"code": int(code), "type": kind, "message": message, "hint": hint, **more}
-        print_json("error", {"error": content})
-    return int(code)

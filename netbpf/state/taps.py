@@ -5,7 +5,6 @@ The kernel lets go of a flock with its holder, however that ended, and it counts
 
 import fcntl
 import os
-import uuid
 from collections.abc import Iterable
 from typing import Final, Self
 
@@ -21,7 +20,7 @@ class Life:
 
     def __init__(self) -> None:
         """Raises NetbpfError where the file cannot be made."""
-        self.name = uuid.uuid4().hex
+        self.name = os.urandom(16).hex()
         path = layout.tap_file(self.name)
         private_directory(path.parent.parent)
         private_directory(path.parent)

@@ -11,7 +11,9 @@ import click
 import pytest
 
 from netbpf import errors
-from netbpf.cli.main import COMMANDS, cli
+from netbpf.cli.commands import cli
+from netbpf.cli.main import COMMANDS
+from tests.docs.frames import frame
 from tests.docs.session import Page, Step, alone, ids, matches, parse, problems, run, translated
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +275,18 @@ def test_a_page_runs_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with alone(Path("elsewhere/one.md")):
         assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("port", [0, 53, 65535])
+def test_frames_are_those_of_scapy(protocol: str, port: int) -> None:
+    from scapy.layers.inet import IP, TCP, UDP
+    from scapy.layers.l2 import Ether
+
+    macs = "02:00:00:00:00:10", "02:00:00:00:00:00"
+    layer = {"udp": UDP, "tcp": TCP}[protocol](sport=4000, dport=port)
+    by_scapy = Ether(src=macs[0], dst=macs[1]) / IP(src="10.0.0.7", dst="10.0.0.1") / layer
+    assert frame(protocol, *macs, "10.0.0.7", "10.0.0.1", 4000, port) == bytes(by_scapy)
 
 
 def test_a_session_that_ends_early_is_told() -> None:

@@ -42,6 +42,8 @@ DATACLASSES = ENUMS | words(
 BPF = ENUMS | words(
     "abc collections contextlib copyreg ctypes errno mmap re struct typing warnings"
 )
+# The command before it knows whether it needs click.
+MAIN = ENUMS | words("contextlib copyreg errno gc re signal threading typing warnings")
 # click itself, and what it loads to lay out a help text.
 CLICK = DATACLASSES | words(
     "click datetime errno gc gettext locale math platform signal textwrap threading typing uuid"
@@ -64,9 +66,10 @@ CASES = {
     "constants": Case("import netbpf.constants", ENUMS),
     "model": Case("import netbpf.model", DATACLASSES),
     "bpf(2)": Case("import netbpf._sys.bpf", BPF),
-    "cli": Case("import netbpf.cli.main", CLICK),
+    "cli": Case("import netbpf.cli.main", MAIN),
+    "click": Case("import netbpf.cli.commands", CLICK),
     "--help": Case(command("--help"), HELP),
-    "--version": Case(command("--version"), CLICK),
+    "--version": Case(command("--version"), MAIN),
 }
 
 
