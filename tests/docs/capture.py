@@ -1,19 +1,23 @@
 """A capture for the pages: ``python -m tests.docs.capture FILE``. Its last packet is shorter than any frame."""
 
+import struct
 import sys
+import time
+from pathlib import Path
 
-from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
-from scapy.utils import wrpcap
+from tests.docs.frames import frame
 
 
 def main(path: str) -> None:
     """Write it."""
-    ends = Ether(src="02:00:00:00:00:12", dst="02:00:00:00:00:02")
-    frames = [
-        ends / IP(src="10.0.0.2", dst="10.0.0.1") / UDP(sport=4000 + n, dport=53) for n in range(3)
+    ends = "02:00:00:00:00:12", "02:00:00:00:00:02"
+    frames = [frame("udp", *ends, "10.0.0.2", "10.0.0.1", 4000 + n, 53) for n in range(3)]
+    now = int(time.time())
+    packets = [
+        struct.pack("<IIII", now, 0, len(one), len(one)) + one for one in (*frames, bytes(10))
     ]
-    wrpcap(path, [*map(bytes, frames), bytes(10)], linktype=1)
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)  # libpcap's, of Ethernet
+    Path(path).write_bytes(header + b"".join(packets))
 
 
 main(*sys.argv[1:])

@@ -6,20 +6,18 @@ They come in on INTERFACE (eth0), that is, they are sent on the other end of its
 import socket
 import sys
 
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.l2 import Ether
+from tests.docs.frames import frame
 
 
 def main(count: str, protocol: str, port: str, interface: str, source: str = "10.0.0.2") -> None:
     """Send equal frames."""
-    layer = {"udp": UDP, "tcp": TCP}[protocol](sport=4000, dport=int(port))
     number = interface.removeprefix("eth")
-    ends = Ether(src=f"02:00:00:00:00:1{number}", dst=f"02:00:00:00:00:0{number}")
-    frame = bytes(ends / IP(src=source, dst="10.0.0.1") / layer)
+    ends = f"02:00:00:00:00:1{number}", f"02:00:00:00:00:0{number}"
+    made = frame(protocol, *ends, source, "10.0.0.1", 4000, int(port))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
         sender.bind((f"wire{number}", 0))
         for _ in range(int(count)):
-            sender.send(frame)
+            sender.send(made)
 
 
 main(*sys.argv[1:])

@@ -23,9 +23,10 @@ netbpf status --json
 netbpf detach auto --json
 netbpf stats eth0 --all --json
 netbpf stats eth0 --watch 0.05 --json >rounds & watch=$!
-until [ -s rounds ]; do :; done
+until [ -s rounds ]; do sleep 0.05; done
 python3 -m tests.docs.send 3 udp 53 eth0
-n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do :; done; kill $watch; wait $watch; tail -1 rounds
+n=$(wc -l <rounds); until [ $(wc -l <rounds) -gt $((n + 1)) ]; do sleep 0.05; done
+kill $watch; wait $watch; tail -1 rounds
 ip link add wire7 type veth peer name eth7; ip link set eth7 up; ip link set wire7 up
 netbpf attach xdp eth7 forward.bpf.c --redirect 'ports[1]=eth1' >/dev/null
 netbpf monitor eth7 --interval 60 --json >wrong & until [ -s wrong ]; do sleep 0.05; done
