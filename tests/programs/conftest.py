@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from netbpf.bpf.loader import Loaded, load
+from netbpf.bpf.loader import load
 from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
 from netbpf.manager.sources import builtin
 from netns_fixtures.kinds import AttachKind
 from netns_fixtures.rig import Rig
 from netns_fixtures.topology import Wire
-from tests.programs.filters import InTestRun, OnWire
+from tests.programs.filters import InTestRun, OnWire, Shared
+from tests.programs.tally import Tally
 from tests.support.mounts import unmount_bpffs
 
-Programs = Callable[[str], Loaded]
+Programs = Callable[[str], Shared]
 
 HERE = Path(__file__).parent
 _NEED_ROOT = {"topology", "drop_programs", "bench"}
@@ -31,18 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def drop_programs() -> Iterator[Programs]:
     """xdp_drop and tc_drop by "xdp" and "tc", loaded once: the verifier takes longer than any of the tests."""
-    made: dict[str, Loaded] = {}
+    made: dict[str, Shared] = {}
 
-    def program(family: str) -> Loaded:
+    def program(family: str) -> Shared:
         if family not in made:
             spec = ObjectSpec.open(builtin(f"{family}_drop"))
             hook = Hook.XDP if family == "xdp" else Hook.TC_INGRESS
-            made[family] = load(spec, spec.select(hook), hook)
+            loaded = load(spec, spec.select(hook), hook)
+            made[family] = Shared(loaded, Tally(loaded.maps["hits"]))
         return made[family]
 
     yield program
     for one in made.values():
-        one.close()
+        one.hits.close()
+        one.loaded.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ and check that each counter moves as it has to and no other one does.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import netbpf
 from netbpf._sys import bpf as sys_bpf
@@ -22,6 +22,7 @@ from netns_fixtures.counters import Changes
 from netns_fixtures.evidence import Evidence
 from netns_fixtures.programs import Attached
 from netns_fixtures.rig import Rig
+from tests.programs.tally import Tally
 
 POLICY: Final = 0  # the entry of hits for packets without a (numbered) rule
 LAST: Final = 16383  # the entry that numbers without one of their own share
@@ -77,12 +78,20 @@ def duplicate(loaded: Loaded) -> Loaded:
     return Loaded(loaded.spec, loaded.program_spec, program, loaded.image, maps)
 
 
+class Shared(NamedTuple):
+    """A loaded program that the tests of a session take turns with, and what reads its counters of rules."""
+
+    loaded: Loaded
+    hits: Tally
+
+
 class Filter(ABC):
     """xdp_drop or tc_drop, running."""
 
-    def __init__(self, loaded: Loaded, hook: Hook) -> None:
-        self.loaded = loaded
-        self.maps = loaded.maps
+    def __init__(self, shared: Shared, hook: Hook) -> None:
+        self.loaded = shared.loaded
+        self.maps = shared.loaded.maps
+        self._hits = shared.hits
         self.xdp = hook is Hook.XDP
         self._written: set[str] = set()
 
@@ -117,7 +126,7 @@ class Filter(ABC):
         """All it counts, but zeros: ``hits[7].packets``, ``exceptions.link.bytes``, ``verdicts[1].packets``."""
         units = ("packets", "bytes")
         found = {}
-        for (index, word), value in words(self.maps["hits"]).items():
+        for (index, word), value in self._hits.read().items():
             found[f"hits[{index}].{units[word]}"] = value
         for (index, word), value in words(self.maps["netbpf_verdicts"]).items():
             found[f"verdicts[{index}].{units[word]}"] = value
@@ -161,10 +170,10 @@ class Filter(ABC):
 class OnWire(Filter):
     """A filter on a hook of a rig: frames are sent, and have to arrive or not."""
 
-    def __init__(self, rig: Rig, loaded: Loaded) -> None:
-        super().__init__(loaded, Hook(rig.kind.hook))
+    def __init__(self, rig: Rig, shared: Shared) -> None:
+        super().__init__(shared, Hook(rig.kind.hook))
         self.rig = rig
-        self.attached = Attached(rig.wire.dut, rig.kind, duplicate(loaded))
+        self.attached = Attached(rig.wire.dut, rig.kind, duplicate(shared.loaded))
         self._arrived: Capture | None = None
 
     def _set(self, assignments: Sequence[str]) -> None:
@@ -208,10 +217,10 @@ class OnWire(Filter):
 class InTestRun(Filter):
     """A filter that sits nowhere: TEST_RUN hands it one frame at a time."""
 
-    def __init__(self, loaded: Loaded, hook: Hook) -> None:
-        super().__init__(loaded, hook)
+    def __init__(self, shared: Shared, hook: Hook) -> None:
+        super().__init__(shared, hook)
         # The program is shared by all tests, and stays.
-        self._program = BenchProgram(Bench(loaded, hook), Evidence(), lambda _: None)
+        self._program = BenchProgram(Bench(shared.loaded, hook), Evidence(), lambda _: None)
         self._access = Access([self._program.attachment], self._program.name)
 
     def _set(self, assignments: Sequence[str]) -> None:
