@@ -2,7 +2,6 @@
 
 import functools
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -16,11 +15,10 @@ from netbpf.bpf.object import ObjectSpec
 from netbpf.constants import Hook
 from netbpf.errors import VerifierError
 from netbpf.explain.model import CodeLine, RejectedCode
-from tests.support.compiling import CLANGS
+from tests.support.compiling import CLANGS, compile_c
 
 SOURCES = Path(__file__).parent / "sources"
 ROOT = Path(__file__).parents[2]
-_MULTIARCH = f"/usr/include/{platform.machine()}-linux-gnu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,9 @@ ALL = {one.name: one for one in map(expected, sorted(SOURCES.glob("*.bpf.c")))}
 def compiled(one: Expected, directory: Path, *flags: str, clang: str = CLANGS[0]) -> Path:
     """The object of a source; -w because these programs are wrong on purpose."""
     made = directory / f"{one.name}.bpf.o"
-    command = [clang, "-target", "bpf", "-O2", "-mcpu=v3", "-w", "-idirafter", _MULTIARCH]
-    done = subprocess.run(
-        [*command, *(flags or one.flags), "-c", str(one.path), "-o", str(made)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    wanted = (f"-I{SOURCES}", "-w", *(flags or one.flags))
+    source = one.path.read_text()
+    made.write_bytes(compile_c(source, clang=clang, debug=False, name=one.name, flags=wanted))
     return made
 
 
