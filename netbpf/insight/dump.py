@@ -58,8 +58,7 @@ class Writer:
         self._entries, self._style = entries, style
         self._map = entries.map
         info = entries.info
-        lpm = info.type == MapType.LPM_TRIE
-        self._key = self._text(info.btf_key_type_id, info.key_size, lpm=lpm)
+        self._key = self._text(info.btf_key_type_id, info.key_size, key=True)
         self._value = self._text(info.btf_value_type_id, info.value_size)
         if entries.decoders.key is decode_number:
             self._key = number_text(info.key_size)
@@ -72,16 +71,18 @@ class Writer:
         # For the values of all CPUs that agree, and for those that do not.
         self._rows = {agree: _Rows(self._row(agree=agree)) for agree in (True, False)}
 
-    def _text(self, type_id: int, size: int, *, lpm: bool = False) -> Text:
+    def _text(self, type_id: int, size: int, *, key: bool = False) -> Text:
         """As ``live.reader.OpenMap`` chooses its decoders: types that make no sense are hex."""
-        btf = self._entries.btf
+        btf, lpm = self._entries.btf, key and self._entries.info.type == MapType.LPM_TRIE
         if btf is None or not type_id:
             return raw_text(size, self._style)
         try:
             of = shape(btf, type_id, name=self._entries.info.name, lpm=lpm)
         except ObjectError:
             return raw_text(size, self._style)
-        return text_of(of, size, self._style) if of.size <= size else raw_text(size, self._style)
+        if of.size > size:
+            return raw_text(size, self._style)
+        return text_of(of, size, self._style, alone=key or not self._map.per_cpu)
 
     # --- per CPU ---
 
