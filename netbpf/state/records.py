@@ -132,13 +132,19 @@ def _parse(path: Path) -> Record | None:
     if data is None:
         return None
     try:
-        record = Record.from_json(data)
+        record = _revived(data)
     except ValueError:
         return None
     # A record speaks for the place it is named after, and, where /run survives a reboot, for its own boot only:
     # the ids in an old one mean other programs now.
     mine = layout.record_file(record.netns, record.ifindex, record.hook).name
     return record if path.name == mine and record.boot == boot_id() else None
+
+
+@functools.lru_cache(maxsize=16)
+def _revived(data: bytes) -> Record:
+    """``Record.from_json``: a command reads the same record several times, and nobody can change one."""
+    return Record.from_json(data)
 
 
 @functools.cache
