@@ -20,12 +20,13 @@ def test_attach(lab: Lab, way: Way) -> None:
     ends = []
     for at in range(LIMIT):
         first = way.attach(lab, way.first, fault=killed(at))
-        seen = way.objects(lab)
+        there = lab.status()
+        seen = way.objects(lab, there)
         assert set(seen) <= {None, way.first}
         if not first["hit"]:
             assert first["error"] is None
             assert set(seen) == {way.first}
-            lab.assert_consistent()
+            lab.assert_consistent(there)
             detach_all(lab)
             lab.assert_nothing_left(first)
             break
@@ -39,11 +40,13 @@ def test_attach(lab: Lab, way: Way) -> None:
             assert way.objects(lab) == seen
             again = way.attach(lab, way.second, replace=True)
             assert again["error"] is None, again
-            assert set(way.objects(lab)) == {way.second}
+            there = lab.status()
+            assert set(way.objects(lab, there)) == {way.second}
         else:
             assert again["error"] is None, again
-            assert way.objects(lab) == [way.first] * len(seen)
-        lab.assert_consistent()
+            there = lab.status()
+            assert way.objects(lab, there) == [way.first] * len(seen)
+        lab.assert_consistent(there)
         detach_all(lab)
         lab.assert_nothing_left(first, again)
     else:
@@ -77,8 +80,9 @@ def test_replace(lab: Lab, way: Way) -> None:
         if at % 2:
             third = way.attach(lab, way.second, replace=True)
             assert third["error"] is None, third
-            assert set(way.objects(lab)) == {way.second}
-            lab.assert_consistent()
+            there = lab.status()
+            assert set(way.objects(lab, there)) == {way.second}
+            lab.assert_consistent(there)
         detach_all(lab)
         lab.assert_nothing_left(second)
         if not second["hit"]:

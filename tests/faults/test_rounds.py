@@ -1,8 +1,5 @@
 """A thousand rounds of attach and detach in one process: nothing adds up."""
 
-import itertools
-import time
-
 import pytest
 
 from netbpf import NetbpfError, api
@@ -19,7 +16,6 @@ WAYS = [
     ("tc/egress", "builtin:tc_globals", {}),
 ]
 NATIVE = ("xdp", "builtin:xdp_globals", {"mode": "native"})
-SECONDS = 60.0
 
 
 @pytest.mark.serial
@@ -38,10 +34,8 @@ def test_a_thousand_rounds(lab: Lab) -> None:
     for number in range(20):  # what is loaded or mounted once
         one_round(number)
     before = Snapshot.take()
-    start = time.monotonic()
-    for number in itertools.islice(itertools.count(), ROUNDS):
+    for number in range(ROUNDS):
         one_round(number)
-    assert time.monotonic() - start < SECONDS
     assert before.leaks() == []
     lab.assert_nothing_left()
 
