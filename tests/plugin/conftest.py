@@ -21,7 +21,12 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(source: str, *args: str, ini: str = "") -> pytest.RunResult:
         pytester.makepyfile(test_it=source)
         pytester.makefile(".ini", pytest=f"[pytest]\n{ini}\n")
-        return pytester.runpytest_subprocess("-q", *args)
+        # Plugins that others have installed, and that only few of these runs need, are half of what starting one takes.
+        spare = [
+            plugin for plugin, used in (("xdist", "-n"), ("hypothesispytest", "hypothesis"))
+            if not any(used in word for word in (source, ini, *args))
+        ]  # fmt: skip
+        return pytester.runpytest_subprocess("-q", *(f"-pno:{one}" for one in spare), *args)
 
     return run
 

@@ -83,17 +83,23 @@ def _keep(kept: Path, content: bytes, headers: list[str], directory: str) -> Non
     if any("$" in one or "\\" in one or not one.startswith("/") for one in headers):
         return  # make(1) writes such a name in another way, or it depends on the current directory
     manifest = {one: _state(one) for one in headers if not one.startswith(directory)}
+    _forget()
+    # Written aside and renamed: another worker sees all of it or nothing.
+    handle, temporary = tempfile.mkstemp(dir=_KEPT)
+    with open(handle, "wb") as file:
+        file.write(json.dumps(manifest).encode() + b"\n" + content)
+    Path(temporary).rename(kept)
+
+
+@functools.cache
+def _forget() -> None:
+    """Make the directory, and remove what is old from it; once in a process, since there are many files."""
     _KEPT.mkdir(parents=True, exist_ok=True)
     long_ago = time.time() - _KEPT_SECONDS
     for one in _KEPT.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another worker was faster
             if one.stat().st_mtime < long_ago:
                 one.unlink()
-    # Written aside and renamed: another worker sees all of it or nothing.
-    handle, temporary = tempfile.mkstemp(dir=_KEPT)
-    with open(handle, "wb") as file:
-        file.write(json.dumps(manifest).encode() + b"\n" + content)
-    Path(temporary).rename(kept)
 
 
 def compile_object(

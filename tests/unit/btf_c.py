@@ -2,15 +2,12 @@
 
 import functools
 import os
-import platform
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 from netbpf.bpf.btf.types import Btf, Kind
 from netbpf.bpf.object import ObjectSpec
+from tests.support import compiling
 
 
 def _installed() -> list[str]:
@@ -36,17 +33,8 @@ HEAD = """
 @functools.cache
 def compile_c(clang: str, source: str) -> ObjectSpec:
     """The object of some C, which need not hold a program."""
-    program = shutil.which(clang)
-    assert program, f"{clang} is not installed"
-    with tempfile.TemporaryDirectory() as directory:
-        out = Path(directory) / "object.o"
-        command = [
-            program, "-O2", "-g", "-target", "bpf", "-Wall", "-Werror", "-Wno-unused-variable",
-            "-idirafter", f"/usr/include/{platform.machine()}-linux-gnu",
-            "-x", "c", "-c", "-", "-o", str(out),
-        ]  # fmt: skip
-        subprocess.run(command, input=HEAD + source, text=True, check=True)
-        return ObjectSpec(out.read_bytes(), str(out))
+    flags = ("-Wall", "-Werror", "-Wno-unused-variable")
+    return ObjectSpec(compiling.compile_c(HEAD + source, clang=clang, flags=flags), "object.o")
 
 
 def btf_of(clang: str, source: str) -> Btf:

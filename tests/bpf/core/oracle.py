@@ -10,6 +10,7 @@ from typing import NamedTuple
 from netbpf.bpf.core import Resolution, relocate_image
 from netbpf.bpf.linker import link
 from netbpf.bpf.object import ObjectSpec
+from tests.support.compiling import compile_c
 
 HERE = Path(__file__).parent
 _RELO = r"prog '(?P<prog>\w+)': relo #\d+: "
@@ -42,12 +43,10 @@ class Verdict(NamedTuple):
 
 def compile_object(source: Path, out: Path, clang: str, *includes: Path, cpu: str = "v2") -> Path:
     """An object of a source; the compiler's words are in the error."""
-    command = [clang, "-O2", "-g", "-target", "bpf", f"-mcpu={cpu}", "-fno-crash-diagnostics"]
-    command += ["-I/usr/include/x86_64-linux-gnu", *(f"-I{one}" for one in (HERE, *includes))]
-    done = subprocess.run(
-        [*command, "-c", source, "-o", out], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    headers = (Path("/usr/include/x86_64-linux-gnu"), HERE, *includes)
+    flags = ("-fno-crash-diagnostics", *(f"-I{one}" for one in headers))
+    name = source.name.removesuffix(".bpf.c")
+    out.write_bytes(compile_c(source.read_text(), clang=clang, cpu=cpu, name=name, flags=flags))
     return out
 
 
