@@ -111,9 +111,10 @@ class Filter(ABC):
         for name in ("src4", "dst4", "src6", "dst6", "src_mac"):
             self.empty(name)
         arrays = ("proto[", "tcp_", "udp_")
-        self._set(
-            [*SETTINGS, *(no_rule(name) for name in self._written if name.startswith(arrays))]
-        )
+        again = [one for one in SETTINGS if one.partition("=")[0] in self._written]
+        again += [no_rule(name) for name in self._written if name.startswith(arrays)]
+        if again:
+            self._set(again)
         self._written.clear()
 
     def empty(self, name: str) -> None:
