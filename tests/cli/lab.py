@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import select
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netbpf._sys.grace import grace_period
 from netbpf.bpf.ids import program_ids
 from netbpf.cli.main import main
 from netbpf.net.netns import Namespace
@@ -160,7 +160,8 @@ class Lab:
         patience = time.monotonic() + 10
         while left := loaded & set(program_ids()):  # freed after an RCU grace period
             assert time.monotonic() < patience, f"still in the kernel: programs {left}"
-            select.select([], [], [], 0.005)
+            if not grace_period():
+                os.sched_yield()
 
 
 def udp(

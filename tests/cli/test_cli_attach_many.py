@@ -71,8 +71,8 @@ def test_atomic_is_all_or_nothing(lab: Lab, kind: str) -> None:
 
 def test_atomic_replacement_brings_back_what_was_there(lab: Lab) -> None:
     lab.wires(1)
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
-    lab("attach", "xdp", "dut1", "builtin:xdp_drop", "--mode", "skb")
+    lab("attach", "xdp", "dut0", "builtin:xdp_globals")
+    lab("attach", "xdp", "dut1", "builtin:xdp_globals", "--mode", "skb")
     before = lab.hooks()
     done = lab(
         "attach",
@@ -141,7 +141,7 @@ def test_a_failed_attach_pins_nothing(lab: Lab, bpffs: Path) -> None:
 
 
 def test_a_pin_that_is_no_map(lab: Lab, bpffs: Path) -> None:
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop")
+    lab("attach", "xdp", "dut0", "builtin:xdp_globals")
     [hook] = lab.hooks()
     (bpffs / "maps").mkdir(mode=0o700)
     lab.run("bpftool", "prog", "pin", "id", hook["program"]["id"], bpffs / "maps" / "shared")

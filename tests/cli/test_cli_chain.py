@@ -157,8 +157,8 @@ def test_a_member_alone_can_be_set(lab: Lab) -> None:
     [after] = lab.hooks()
     assert after["program"]["map_ids"] == before["program"]["map_ids"]
     assert after["members"][0]["priority"] == 7
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop", "--priority", "6")
-    assert list(chain(lab)) == ["xdp_drop", "xdp_count"]
+    lab("attach", "xdp", "dut0", "builtin:xdp_globals", "--priority", "6")
+    assert list(chain(lab)) == ["xdp_globals", "xdp_count"]
 
 
 def test_the_same_name_on_two_hooks(lab: Lab) -> None:
@@ -242,7 +242,7 @@ def test_another_program_of_the_same_name_gets_a_number(lab: Lab) -> None:
 def test_replace_would_drop_them_all(lab: Lab) -> None:
     three(lab)
     before = lab.hooks()
-    done = lab("attach", "xdp", "dut0", "builtin:xdp_drop", "--replace", code=7)
+    done = lab("attach", "xdp", "dut0", "builtin:xdp_globals", "--replace", code=7)
     assert "a chain of 3 members; --replace would drop all of them" in done.error
     assert "netbpf upgrade xdp dut0 MEMBER OBJECT" in done.error
     assert lab.hooks() == before

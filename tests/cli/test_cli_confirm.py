@@ -122,7 +122,7 @@ def test_too_late(lab: Lab, private: Path) -> None:
 
 def test_refused_while_it_waits(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count", "--try")
-    error = lab("attach", "xdp", "dut0", "builtin:xdp_drop", code=7).error
+    error = lab("attach", "xdp", "dut0", "builtin:xdp_globals", code=7).error
     assert error.startswith("dut0 xdp: the last change (attach) waits for its confirmation until ")
     assert "netbpf confirm keeps it, netbpf confirm --undo goes back now" in error
     lab("confirm", "dut0", "xdp")

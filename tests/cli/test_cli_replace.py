@@ -40,11 +40,11 @@ def test_no_packet_goes_by_unfiltered(lab: Lab, way: str) -> None:
 def test_it_says_what_it_replaced(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     [before] = lab.hooks()
-    done = lab("attach", "xdp", "dut0", "builtin:xdp_drop", "--replace")
+    done = lab("attach", "xdp", "dut0", "builtin:xdp_globals", "--replace")
     [after] = lab.hooks()
     old, new = before["program"]["id"], after["program"]["id"]
     assert done.lines == [
-        f"dut0 xdp: xdp_drop attached (native, program {new}, replaces program {old})"
+        f"dut0 xdp: xdp_globals attached (native, program {new}, replaces program {old})"
     ]
     found = lab("attach", "xdp", "dut0", "builtin:xdp_count", "--replace", "--json").json
     assert found["hooks"][0]["replaced"] == new
@@ -58,12 +58,12 @@ def test_replace_where_nothing_is_attaches(lab: Lab) -> None:
 
 def test_mode_and_place_stay(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count", "--mode", "skb")
-    lab("attach", "xdp", "dut0", "builtin:xdp_drop", "--replace", "--mode", "auto")
+    lab("attach", "xdp", "dut0", "builtin:xdp_globals", "--replace", "--mode", "auto")
     lab("attach", "tc", "dut0", "builtin:tc_count", "--egress")
-    lab("attach", "tc", "dut0", "builtin:tc_drop", "--egress", "--replace")
+    lab("attach", "tc", "dut0", "builtin:tc_globals", "--egress", "--replace")
     assert [(one["hook"], one["mode"], one["program"]["name"]) for one in lab.hooks()] == [
-        ("xdp", "skb", "xdp_drop"),
-        ("tc/egress", "clsact", "tc_drop"),
+        ("xdp", "skb", "xdp_globals"),
+        ("tc/egress", "clsact", "tc_globals"),
     ]
 
 

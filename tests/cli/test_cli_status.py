@@ -168,9 +168,9 @@ def test_the_same_name_in_two_namespaces(lab: Lab) -> None:
     lab("attach", "xdp", "dut0", "builtin:xdp_count")
     path = lab.netns.rpartition("/")[0] + f"/{other.dut.namespace.fileno()}"
     assert run_cli("status", "--netns", path).lines == ["no XDP or TC program"]
-    assert run_cli("attach", "xdp", "dut0", "builtin:xdp_drop", "--netns", path).code == 0
+    assert run_cli("attach", "xdp", "dut0", "builtin:xdp_globals", "--netns", path).code == 0
     assert lab.programs() == [("dut0", "xdp", "xdp_count")]
-    assert run_cli("detach", "--netns", path).out.startswith("dut0 xdp: xdp_drop detached")
+    assert run_cli("detach", "--netns", path).out.startswith("dut0 xdp: xdp_globals detached")
     assert lab.programs() == [("dut0", "xdp", "xdp_count")]
 
 

@@ -227,14 +227,14 @@ def test_a_program_that_is_replaced_is_followed(lab: Lab) -> None:
     with lab.spawn("stats", "dut0", "--watch", "0.05", "--json") as watching:
         assert watching.stdout is not None
         names = [json.loads(watching.stdout.readline())["hooks"][0]["program"]["name"]]
-        lab("attach", "xdp", "dut0", "builtin:xdp_drop", "--replace")
+        lab("attach", "xdp", "dut0", "builtin:xdp_globals", "--replace")
         while names[-1] == "xdp_count":
             names.append(json.loads(watching.stdout.readline())["hooks"][0]["program"]["name"])
         lab("detach")
         while json.loads(watching.stdout.readline())["hooks"]:
             pass
         watching.send_signal(signal.SIGINT)
-    assert names[-1] == "xdp_drop"
+    assert names[-1] == "xdp_globals"
     assert watching.returncode == 0
 
 
