@@ -57,7 +57,8 @@ def test_an_interface_of_another_namespace() -> None:
 def test_what_is_printed_for_another_namespace_acts_there(room: Room, form: str) -> None:
     room.sh("mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip netns add other && "
             "(ip netns exec other sleep infinity >/dev/null 2>&1 & echo $! >/run/inside) && "
-            "until [ $(readlink /proc/$(cat /run/inside)/ns/net) != $(readlink /proc/self/ns/net) ]; do :; done && "
+            "until [ $(readlink /proc/$(cat /run/inside)/ns/net) != $(readlink /proc/self/ns/net) ]; "
+            "do sleep 0.02; done && "
             "ip -n other link add eth7 type veth peer name far7 && ip -n other link set far7 up && "
             "ip netns exec other sh -c 'mount -t bpf bpf /sys/fs/bpf; "
             "bpftool prog load netbpf/_objects/xdp_drop.bpf.o /sys/fs/bpf/it type xdp; "

@@ -198,7 +198,7 @@ def test_a_change_whose_watcher_was_killed(room: Room) -> None:
     [name] = room.sh("ls /run/netbpf/pending").split()
     pid = name.split("-")[0]
     room.sh(
-        f"kill -9 {pid}; while [ -e /proc/{pid} ] && ! grep -q State:.Z /proc/{pid}/status; do :; done"
+        f"kill -9 {pid}; while [ -e /proc/{pid} ] && ! grep -q State:.Z /proc/{pid}/status; do sleep 0.02; done"
     )
     found = room.one("leftovers.changes")
     assert (found["level"], "is gone" in found["text"]) == ("problem", True)

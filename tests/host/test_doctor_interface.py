@@ -20,7 +20,7 @@ FOREIGN = (
 # Moves far0 to the network namespace of a process, once it has one.
 AWAY = """
 unshare --net sleep infinity >/dev/null 2>&1 &
-until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/self/ns/net) ]; do :; done
+until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/self/ns/net) ]; do sleep 0.02; done
 ip link set far0 netns $!; echo $! >/run/away
 """
 
