@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 UNPRIVILEGED = ROOT / "tests" / "unit"
+INSIDE = "NETBPF_INSIDE_TEST"  # in the environment of what a test starts
 
 # The same examples on every machine; a slow one is no failure on a shared CPU.
 hypothesis.settings.register_profile(
@@ -37,10 +38,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies outside tests/unit loads or attaches programs."""
+    """Whatever lies outside tests/unit loads or attaches programs. Tests that need the machine alone come last, one
+    behind the other: each would make all others wait for those that run.
+    """
     for item in items:
         if not item.path.is_relative_to(UNPRIVILEGED):
             item.add_marker("root")
+    items.sort(key=_serial)
+
+
+def _serial(item: pytest.Item) -> bool:
+    return item.get_closest_marker("serial") is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -106,8 +114,11 @@ def _machine(*, alone: bool) -> Iterator[None]:
 
     Taken by each test of each run on this machine, so ``-n`` and a second pytest are both covered. flock(2) lets
     one reader after the other overtake a waiting writer, for minutes with three workers: whoever wants to run
-    passes the turnstile first, and a serial test stays in it.
+    passes the turnstile first, and a serial test stays in it. A run that a test has started has what that test has.
     """
+    if INSIDE in os.environ:
+        yield
+        return
     if alone:
         with _locked("turn", fcntl.LOCK_EX), _locked("lock", fcntl.LOCK_EX):
             yield
@@ -121,5 +132,6 @@ def _machine(*, alone: bool) -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Around set-up and teardown too, for what fixtures of a wider scope leave in the kernel."""
-    with _machine(alone=item.get_closest_marker("serial") is not None):
+    with _machine(alone=_serial(item)), pytest.MonkeyPatch.context() as environment:
+        environment.setenv(INSIDE, item.nodeid)
         return (yield)

@@ -37,7 +37,7 @@ _LISTENER = re.compile(r"netbpf (?:trace|events|monitor|capture) [^&>]*&")
 _TO_FILE = re.compile(r">([\w.-]+)")
 _ID = re.compile(r"\b(?:program|map) (\d{4,})\b|\b([0-9a-f]{16})\b")
 _MARK = "\x1e"
-_SECONDS = 600.0  # of one page, on a busy machine
+_SECONDS = 240.0  # of one page, on a busy machine
 
 _SET_UP = """
 mkdir -p /run/netbpf && mount -t tmpfs -o mode=700 tmpfs /run/netbpf

@@ -25,8 +25,9 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def run(project: pytest.Pytester, source: str) -> pytest.RunResult:
     (project.path / "tests" / "test_it.py").write_text(source)
-    # A lock of its own, or the serial tests below would wait for the very test that runs them.
+    # A lock of its own, taken although this is inside of a test.
     project._monkeypatch.setenv("TMPDIR", str(project.path))
+    project._monkeypatch.delenv("NETBPF_INSIDE_TEST")
     return project.runpytest_subprocess("tests")
 
 
@@ -97,6 +98,39 @@ def test():
 """,
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_run_inside_of_a_test_does_not_wait_for_it(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one that waits for the machine in between, neither would ever go on."""
+    inner = "import pytest\n@pytest.mark.serial\ndef test_inner(): ...\n"
+    (project.path / "tests" / "inner.py").write_text(inner)
+    result = run(
+        project,
+        """
+import subprocess, sys
+def test():
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/inner.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "1 passed" in done.stdout, done.stdout
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_serial_tests_come_last(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        """
+import pytest
+order = []
+@pytest.mark.serial
+def test_alone(): assert order == ["common"]
+def test_common(): order.append("common")
+""",
+    )
+    result.assert_outcomes(passed=2)
 
 
 # --------------------------------------------------------------------------------- pyproject.toml
