@@ -11,16 +11,13 @@ ROOT: Final = Path(__file__).parents[2]
 CLANG_14_AND_NEWEST: Final = tuple(dict.fromkeys((CLANGS[0], CLANGS[-1])))
 
 
-def build(
-    source: Path, clang: str, made: Path, cpu: str = "v3", include: Path | None = None
-) -> None:
-    """Compile as `make bpf` does, or with other headers; whatever the compiler says is an error."""
+def build(source: Path, clang: str, made: Path, cpu: str = "v3") -> None:
+    """Compile as `make bpf` does; whatever the compiler says is an error."""
     multiarch = f"/usr/include/{platform.machine()}-linux-gnu"
     done = subprocess.run(
         [
             clang, "-O2", "-g", "-target", "bpf", f"-mcpu={cpu}", "-Wall", "-Wextra", "-Werror",
-            f"-I{include or 'netbpf/include'}",
-            "-idirafter", multiarch, "-c", str(source), "-o", str(made),
+            "-Inetbpf/include", "-idirafter", multiarch, "-c", str(source), "-o", str(made),
         ],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
