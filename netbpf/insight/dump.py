@@ -11,13 +11,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, TextIO
 
 from netbpf._sys.bpf import Batch
+from netbpf.ahead import ahead
 from netbpf.bpf.btf.raw import decode_number, decode_raw
 from netbpf.bpf.btf.shape import shape
 from netbpf.bpf.btf.values import Value, format_value
 from netbpf.bpf.map import possible_cpus
 from netbpf.constants import MapType
 from netbpf.errors import ObjectError
-from netbpf.insight.ahead import ahead
 from netbpf.insight.columns import (
     Column,
     Leaf,

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.packet_messages import MOST, Messages
+from netbpf.ahead import ahead
 from netbpf.errors import NotSupportedError
-from netbpf.traffic.ahead import ahead
 from netbpf.traffic.frames import Batch, Skipped
 from netbpf.traffic.outlet import Outlet
 from netbpf.traffic.pace import Pace, Recorded
@@ -54,7 +54,7 @@ class RawSender:
         messages = Messages()
         batches, most = self._frames.batches(self._total), self._frames.existing
         if most > 1:
-            batches = ahead(batches, stop, most)
+            batches = ahead(batches, most=most, stop=stop)
         with closing(batches):
             for batch in batches:
                 if batch.again and not self.sent:

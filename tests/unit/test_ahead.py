@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from netbpf.ahead import ahead
 from netbpf.errors import CaptureError
-from netbpf.traffic.ahead import ahead
 
 
 class Maker:
@@ -39,7 +39,7 @@ class Maker:
 @pytest.mark.parametrize("most", [2, 4])
 def test_some_are_made_while_those_before_them_are_used(most: int) -> None:
     maker, found = Maker(50), []
-    with closing(ahead(maker.items(), threading.Event(), most)) as items:
+    with closing(ahead(maker.items(), most=most, stop=threading.Event())) as items:
         for number in items:
             maker.wait(min(number + most, 50))
             # What is in use may not be written over.
@@ -49,20 +49,41 @@ def test_some_are_made_while_those_before_them_are_used(most: int) -> None:
     assert maker.closed.is_set()
 
 
+def test_all_of_them_to_the_end() -> None:
+    assert list(ahead(Maker(1000).items())) == list(range(1000))
+    assert not list(ahead(Maker(0).items()))
+
+
 def test_an_error_comes_behind_what_was_made() -> None:
     maker = Maker(3, CaptureError("damaged"))
-    items = ahead(maker.items(), threading.Event(), 2)
+    items = ahead(maker.items(), most=2, stop=threading.Event())
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(CaptureError, match="damaged"):
         next(items)
 
 
-def test_who_stops_early_leaves_no_thread(own_leaks: None) -> None:
-    maker = Maker(1000)
-    with closing(ahead(maker.items(), threading.Event(), 2)) as items:
+@pytest.mark.parametrize("stop", [None, threading.Event()], ids=["to the end", "with a stop"])
+def test_who_stops_early_leaves_no_thread(stop: threading.Event | None) -> None:
+    maker, before = Maker(1000), threading.active_count()
+    with closing(ahead(maker.items(), most=2, stop=stop)) as items:
         assert next(items) == 0
     assert maker.closed.is_set()
     assert maker.given <= 3
+    assert threading.active_count() == before
+
+
+def test_threads_behind_each_other_end_together() -> None:
+    maker, before = Maker(1000), threading.active_count()
+
+    def doubled(numbers: Generator[int, None, None]) -> Generator[int, None, None]:
+        with closing(numbers):
+            for number in numbers:
+                yield 2 * number
+
+    with closing(ahead(doubled(ahead(maker.items())))) as numbers:
+        assert [next(numbers), next(numbers), next(numbers)] == [0, 2, 4]
+    assert maker.closed.is_set()
+    assert threading.active_count() == before
 
 
 def test_a_stop_is_seen_while_nothing_comes() -> None:
@@ -74,5 +95,5 @@ def test_a_stop_is_seen_while_nothing_comes() -> None:
         assert goes_on.wait(20)
         yield 1
 
-    assert list(ahead(silent(), stop, 2)) in ([0], [])
+    assert list(ahead(silent(), most=2, stop=stop)) in ([0], [])
     goes_on.set()

@@ -1,27 +1,28 @@
-"""Making things ahead of whoever uses them, in a thread."""
+"""Making things ahead of whoever uses them, in a thread: for what leaves Python to others while it waits or works."""
 
 import threading
 from collections.abc import Generator
 from contextlib import closing
-from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 T = TypeVar("T")
 _LOOK: Final = 0.1  # seconds between looks whether to stop
 _GRACE: Final = (
-    0.5  # seconds for the thread's end, which takes a millisecond where it does not wait for a pipe
+    0.5  # seconds for the end of a thread that may wait for a pipe; else it takes a millisecond
 )
 
 
 def ahead(
-    items: Generator[T, None, None], stop: threading.Event, most: int
+    items: Generator[T, None, None], *, most: int = 8, stop: threading.Event | None = None
 ) -> Generator[T, None, None]:
-    """The items, made by another thread while those before them are in use; until ``stop`` is set.
+    """The items, made by another thread while those before them are in use; until ``stop`` is set, if there is one.
 
     At most ``most`` exist at a time, the one in use among them, which is over when the next is asked for. What making
-    them raises is raised behind the last one. When this iterator is closed, the thread has ended, unless it waits for
-    a pipe: then it ends with the process, or when the pipe has something for it.
+    them raises is raised behind the last one. When this iterator is closed, the thread has ended; only where there is
+    a ``stop`` it may still wait for a pipe: then it ends with the process, or when the pipe has something for it.
     """
+    from queue import Empty, SimpleQueue
+
     made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)
     over = threading.Event()
@@ -38,12 +39,12 @@ def ahead(
             last = error
         made.put(last)
 
-    maker = threading.Thread(target=make, name="netbpf-read", daemon=True)
+    maker = threading.Thread(target=make, name="netbpf-ahead", daemon=True)
     maker.start()
     try:
-        while not stop.is_set():
+        while stop is None or not stop.is_set():
             try:
-                found = made.get(timeout=_LOOK)
+                found = made.get(timeout=_LOOK if stop is not None else None)
             except Empty:
                 continue
             if found is None:
@@ -55,4 +56,4 @@ def ahead(
     finally:
         over.set()
         room.release()
-        maker.join(_GRACE)
+        maker.join(_GRACE if stop is not None else None)
