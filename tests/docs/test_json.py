@@ -88,8 +88,8 @@ netbpf unload --json
 kill $!; wait $!; ip link del eth7
 ip link add wire6 type veth peer name eth6; ip link set eth6 up; ip link set wire6 up
 netbpf attach xdp eth6 telling.bpf.c >/dev/null
-netbpf trace eth6 -c 1 --json >lines 2>told & traced=$!
-until [ -s told ]; do sleep 0.05; done
+netbpf trace eth6 -c 1 --json >lines 2>told6 & traced=$!
+until [ -s told6 ]; do sleep 0.05; done
 python3 -m tests.docs.send 2 udp 53 eth6; wait $traced; cat lines
 netbpf events eth6 -c 1 --json
 netbpf events eth6 lengths --json
