@@ -59,8 +59,9 @@ def compiled(one: Expected, directory: Path, *flags: str, clang: str = CLANGS[0]
     """The object of a source; -w because these programs are wrong on purpose."""
     made = directory / f"{one.name}.bpf.o"
     wanted = (f"-I{SOURCES}", "-w", *(flags or one.flags))
-    source = one.path.read_text()
-    made.write_bytes(compile_c(source, clang=clang, debug=False, name=one.name, flags=wanted))
+    source, home = one.path.read_text(), one.path.parent
+    content = compile_c(source, clang=clang, debug=False, name=one.name, flags=wanted, home=home)
+    made.write_bytes(content)
     return made
 
 

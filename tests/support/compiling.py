@@ -28,19 +28,24 @@ def compile_c(
     target: str = "bpf",
     name: str = "made",
     flags: tuple[str, ...] = (),
+    home: Path | None = None,
 ) -> bytes:
-    """The object of some C, which finds ``check.h`` beside it; AssertionError where it does not compile."""
+    """The object of some C, which finds ``check.h`` beside it; AssertionError where it does not compile.
+
+    It says that its source is called ``name`` and lies in ``home``, or else in a directory that is gone.
+    """
     options = ["-O2", f"-I{OBJECTS}", "-idirafter", _MULTIARCH, *flags]
     options += ["-g"] if debug else []
     options += [f"-mcpu={cpu}"] if target.startswith("bpf") else []
     command = [clang, "-target", target, *options]
-    kept = _KEPT / f"{_key(source, name, command)}.o"
+    kept = _KEPT / f"{_key(source, f'{home}/{name}', command)}.o"
     if (found := _look_up(kept)) is not None:
         return found
     with tempfile.TemporaryDirectory() as directory:
         written, made = Path(directory, f"{name}.bpf.c"), Path(directory, "made.o")
         headers = Path(directory, "made.d")
         written.write_text(source)
+        command += [f"-ffile-prefix-map={directory}={home}"] if home else []
         command += ["-c", str(written), "-o", str(made), "-MD", "-MF", str(headers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
