@@ -7,13 +7,14 @@ not confirm it. It is memory, and an empty qdisc, that would be wasted.
 """
 
 import errno
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from netbpf._sys.bpf import fd_by_id
 from netbpf._sys.info import link_info
 from netbpf.bpf import pin
 from netbpf.constants import Hook
-from netbpf.errors import KernelError, NetbpfError
+from netbpf.errors import KernelError, NetbpfError, PermissionDeniedError
 from netbpf.manager import mappinned, mechanism, pending
 from netbpf.model import Interface
 from netbpf.net.interfaces import by_index
@@ -47,7 +48,8 @@ def repair(session: Session) -> tuple[str, ...]:
         place = (record.netns, record.ifindex, record.hook.value, prog_id)
         return place in released or not alive(prog_id)
 
-    mappinned.sweep(dead)
+    with _later():
+        mappinned.sweep(dead)
     left = records.sweep(dead, stored.needed_records())
     kept = {(one.netns, one.ifindex) for one in left if one.hook is not Hook.XDP}
     return (*notes, *_unused_qdiscs(session, kept))
@@ -60,17 +62,29 @@ def drop_defunct_pins() -> set[tuple[int, int, str, int]]:
     """
     released = set()
     for path in mechanism.pins():
-        link = pin.open_pin(path)
-        if link is None:
-            continue
-        with link:
-            info = link_info(link.fileno())
-        if info.ifindex == 0:
-            pin.unpin(path)
-            netns, ifindex, hook = (*path.name.split("-", 2), "", "")[:3]
-            if netns.isdecimal() and ifindex.isdecimal():
-                released.add((int(netns), int(ifindex), hook.replace("-", "/"), info.prog_id))
+        with _later():
+            link = pin.open_pin(path)
+            if link is None:
+                continue
+            with link:
+                info = link_info(link.fileno())
+            if info.ifindex == 0:
+                pin.unpin(path)
+                netns, ifindex, hook = (*path.name.split("-", 2), "", "")[:3]
+                if netns.isdecimal() and ifindex.isdecimal():
+                    released.add((int(netns), int(ifindex), hook.replace("-", "/"), info.prog_id))
     return released
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """What the kernel does not tell now (no memory) stays where it is, and keeps nothing else from being cleared."""
+    try:
+        yield
+    except PermissionDeniedError:
+        raise
+    except KernelError:
+        pass
 
 
 def tidy(session: Session) -> None:

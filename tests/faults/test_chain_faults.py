@@ -250,6 +250,31 @@ def test_failing_at_each_step(lab: Lab, change: Change, kind: str, number: int) 
     lab.assert_nothing_left(*answers)
 
 
+def test_failing_beside_links_of_others(lab: Lab) -> None:
+    """A pin that cannot be looked at now keeps nothing else from being cleared away."""
+    way, other, change = WAYS["clsact"], WAYS["tcx"], CHANGES["down-to-one"]
+    lab.put(other.hook, "v2", other.source("more"), **other.options)
+    before = {path.name for path in lab.pins()}
+    failed = 0
+    for at in range(LIMIT):
+        if names(lab, way) != change.before:
+            start(lab, way, *change.before)
+        answer = change.act(lab, way, Fault(kind="kernel", at=at, errno=errno.ENOMEM))
+        failed += bool(answer["error"])
+        assert names(lab, way) == (change.before if answer["error"] else change.after)
+        lab.assert_consistent()
+        assert {path.name for path in lab.pins()} == before
+        if names(lab, way) != change.before:
+            api.detach("v0", everything=True, netns=lab.namespace)
+        if not answer["hit"]:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert failed
+    api.detach("v2", netns=lab.namespace)
+    lab.assert_nothing_left()
+
+
 @each_way
 def test_sixteen_join_at_once(lab: Lab, way: Way) -> None:
     """All get in, in the order of their priorities."""
