@@ -12,7 +12,8 @@ PYTHON ?= /usr/bin/python3
 CLANG ?= $(firstword $(foreach c,clang-14 clang,$(if $(shell command -v $(c)),$(c))) clang)
 LLVM_STRIP ?= $(firstword $(foreach c,llvm-strip-14 llvm-strip,$(if $(shell command -v $(c)),$(c))))
 LINT_CLANGS ?= clang-14 clang-19
-JOBS ?= $(shell nproc)
+# Tests wait for the kernel (grace periods, timers) half of their time.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # How often `make soak` runs them.
 RUNS ?= 20
 # More words for pytest, e.g. make test ARGS='tests/unit -k btf'
