@@ -34,7 +34,8 @@ class Passing:
         """Attach it natively to an end of a wire, as long as that is there.
 
         A veth delivers what the other end's native XDP program sends back (XDP_TX), and what is redirected to it,
-        only if it has a native XDP program itself (measured on Linux 6.18; GRO alone is enough for neither).
+        only if it has a native XDP program itself, or GRO, which would merge segments that a test wants one by one
+        (drivers/net/veth.c, veth_xdp_xmit; GRO since Linux 5.13).
         Raises HookBusyError if there is one already, NotSupportedError, PermissionDeniedError.
         """
         if self._open is None:
