@@ -152,13 +152,18 @@ def test_a_foreign_program_arrives_before_the_attach(
     assert lab.pins() == []
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 @pytest.mark.parametrize("step", ["swap", "take"])
 def test_a_foreign_program_takes_the_place(
-    lab: Lab, foreign: Callable[[], None], monkeypatch: pytest.MonkeyPatch, step: str
+    lab: Lab, foreign: Callable[[], None], monkeypatch: pytest.MonkeyPatch, step: str, late: bool
 ) -> None:
-    """Replaced by force behind netbpf's back: neither --replace nor detach touches it."""
+    """Replaced by force behind netbpf's back: neither --replace nor detach touches it.
+
+    ``late`` is after netbpf has looked what is there, and opened it: then only the kernel's comparison is left.
+    """
     api.attach("xdp", "v0", "builtin:xdp_globals", mode="skb", netns=lab.namespace).close()
-    monkeypatch.setattr(mechanism, step, only_once(foreign, getattr(mechanism, step)))
+    module, name = (xdp, {"swap": "attach", "take": "detach"}[step]) if late else (mechanism, step)
+    monkeypatch.setattr(module, name, only_once(foreign, getattr(module, name)))
     act: Callable[[], object] = {
         "swap": lambda: api.attach("xdp", "v0", "builtin:xdp_count", replace=True, netns=lab.namespace),
         "take": lambda: api.detach("v0", netns=lab.namespace),
