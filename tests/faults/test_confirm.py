@@ -16,6 +16,7 @@ from netbpf import Namespace, api
 from netbpf._sys import waiting
 from netbpf.constants import Hook, ProgType, XdpFlag
 from netbpf.errors import (
+    HookBusyError,
     LockTimeoutError,
     NetbpfError,
     NotAttachedError,
@@ -494,6 +495,30 @@ def test_each_change_waits_for_itself(lab: Lab) -> None:
     api.confirm("v0", netns=lab.namespace)
     api.confirm("v2", undo=True, netns=lab.namespace)
     assert [(one.interface.name, one.hook) for one in there(lab)] == [("v0", Hook.XDP)]
+    cleaned(lab)
+
+
+def test_each_namespace_decides_on_its_own(lab: Lab) -> None:
+    """Also where the interfaces have the same names and numbers."""
+    other = lab.topology.namespace()
+    lab.topology.wire(other, other, names=("v0", "v1"), up=False)
+    lab.attach("xdp", "v0", "builtin:xdp_count", confirm=LONG)
+    before = the_pending()
+    for undo in (False, True):
+        for interface in ("v0", None):
+            with pytest.raises(NotAttachedError) as refused:
+                api.confirm(interface, undo=undo, netns=other)
+            hint = str(refused.value.hint)
+            assert hint.startswith("in another network namespace there is: attach on v0 xdp")
+    assert the_pending() == before
+    assert len(there(lab)) == 1
+    api.confirm(undo=True, netns=lab.namespace)
+    lab.attach("xdp", "v0", "builtin:xdp_count", confirm=SHORT)
+    all_ended(lab.state)
+    with pytest.raises(NotAttachedError, match="no change on v0"):
+        api.confirm("v0", netns=other)
+    with pytest.raises(HookBusyError, match="too late"):
+        api.confirm("v0", netns=lab.namespace)
     cleaned(lab)
 
 
