@@ -24,6 +24,7 @@ from netbpf.errors import (
     UsageError,
 )
 from netbpf.manager import guard_watcher, mechanism
+from netbpf.manager import pending as changes
 from netbpf.model import Occupant
 from netbpf.net import netlink, tcx
 from netbpf.net.interfaces import resolve
@@ -296,6 +297,23 @@ def test_confirming_when_the_watcher_was_killed(lab: Lab) -> None:
     os.kill(the_pending().watcher, signal.SIGKILL)
     api.confirm(netns=lab.namespace)
     assert there(lab) == new
+    lab.assert_consistent()
+    cleaned(lab)
+
+
+def test_confirmed_while_the_watcher_was_held_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped, or starved: whatever it finds to do once it runs again, what was confirmed stays."""
+    WAYS["xdp-native"].attach(lab, "builtin:xdp_count", confirm=LONG)
+    new, watcher = there(lab), the_pending().watcher
+    monkeypatch.setattr(changes, "_PATIENCE", 0)
+    os.kill(watcher, signal.SIGSTOP)
+    api.confirm(netns=lab.namespace)
+    assert watchers(lab.state) == {watcher}
+    os.kill(watcher, signal.SIGTERM)
+    os.kill(watcher, signal.SIGCONT)
+    all_ended(lab.state)
+    assert there(lab) == new
+    assert api.pending(netns=lab.namespace).went_back == []
     lab.assert_consistent()
     cleaned(lab)
 
