@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from netbpf.bpf import ids
+from netbpf import layout
+from netbpf.bpf import ids, pin
 from netbpf.errors import NetbpfError, PermissionDeniedError
 
 PATIENCE: Final = 5.0  # seconds
 _OWN_PATIENCE: Final = 1.0
 _PAUSE: Final = 0.01  # between two looks
+_MOST_PINS: Final = 10_000  # names in bpffs that are looked at
 _SUSPICIOUS: Final = 0.05  # after which it is worth asking every process what it holds
 
 # Kind of thing -> its key -> what to call it ("": only asked for once it is to be shown).
@@ -228,8 +230,14 @@ def _label(kind: str, key: object) -> str:
 
 
 def _held_elsewhere() -> set[tuple[str, object]]:
-    """Programs, maps and links that other processes hold, by descriptor or on interfaces of their namespaces."""
-    found: set[tuple[str, object]] = set()
+    """Programs, maps and links that other processes hold, by descriptor or on interfaces of their namespaces; and
+    maps that netbpf's manager pins for as long as a program needs them: it is the program that would be left behind.
+    """
+    found: set[tuple[str, object]] = {
+        ("map", int(path.name))
+        for path in pin.visible(_MOST_PINS)
+        if path.name.isdecimal() and path.parent == layout.map_pins(path.parents[2])
+    }
     ours = _family(os.getpid())
     seen = {_target(f"/proc/{pid}/ns/net") for pid in ours}
     for name in _names("/proc"):

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from netbpf._sys import bpf
+from netbpf._sys.info import map_info
+from netbpf.constants import MapType
 from netns_fixtures.kinds import TC_CLSACT, TC_TCX, XDP_SKB
 from netns_fixtures.programs import attach, attach_pass
 from netns_fixtures.residue import Snapshot
@@ -102,6 +105,27 @@ def test_what_stays_attached_without_a_descriptor_is_seen(wire: Wire) -> None:
     number = program.id
     program.close()
     assert f"program: {number} 'tc_verdict'" in before.leaks(patience=0.5)
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize(("directory", "accused"), [("netbpf/maps", False), ("mine", True)])
+def test_a_pinned_map_is_seen_unless_netbpf_keeps_it_for_a_program(
+    bpffs: Path, directory: str, accused: bool
+) -> None:
+    """Whose it is nobody can tell; with a program that was left behind the program is named."""
+    before = Snapshot.take()
+    place = bpffs / directory
+    place.mkdir(parents=True)
+    with bpf.map_create(MapType.ARRAY, 4, 8, 1, name="kept") as made:
+        number = map_info(made.fileno()).id
+        bpf.obj_pin(str(place / str(number)), made.fileno())
+    assert before.leaks(patience=0.2) == ([f"map: {number} 'kept'"] if accused else [])
 
 
 OTHER = """
