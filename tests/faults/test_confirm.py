@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from netbpf.errors import (
     NotSupportedError,
     UsageError,
 )
-from netbpf.manager import guard_watcher, mechanism
+from netbpf.manager import guard_watcher, mechanism, watcher
 from netbpf.manager import pending as changes
 from netbpf.model import Occupant
 from netbpf.net import netlink, tcx
@@ -43,8 +44,9 @@ from tests.faults.confirming import (
     the_pending,
     watchers,
 )
-from tests.faults.lab import ROOT, Lab, eventually, foreign_program
+from tests.faults.lab import ROOT, Lab, foreign_program
 from tests.faults.ways import WAYS, Way, detach_all, each_way
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -301,16 +303,43 @@ def test_confirming_when_the_watcher_was_killed(lab: Lab) -> None:
     cleaned(lab)
 
 
+def test_what_fails_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has no memory for a moment: nobody is locked out for that."""
+    WAYS["xdp-native"].attach(lab, "builtin:xdp_count", confirm=LONG)
+    pending = the_pending()
+    os.kill(pending.watcher, signal.SIGKILL)
+    assert ended(pending.watcher)
+    take, failures = mechanism.take, [NetbpfError("not now")]
+
+    def fails(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        take(*arguments)
+
+    monkeypatch.setattr(mechanism, "take", fails)
+    here = watcher.Watching.__new__(
+        watcher.Watching
+    )  # its signal handlers are not for this process
+    here.name, here.namespace = pending.name, lab.namespace
+    here.pending, here.objects = pending, {}
+    here.undo("it is tried")
+    assert failures == []
+    assert there(lab) == []
+    [word] = api.pending(netns=lab.namespace).went_back
+    assert (word.why, word.failed) == ("it is tried", False)
+    cleaned(lab)
+
+
 def test_confirmed_while_the_watcher_was_held_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, or starved: whatever it finds to do once it runs again, what was confirmed stays."""
     WAYS["xdp-native"].attach(lab, "builtin:xdp_count", confirm=LONG)
-    new, watcher = there(lab), the_pending().watcher
+    new, pid = there(lab), the_pending().watcher
     monkeypatch.setattr(changes, "_PATIENCE", 0)
-    os.kill(watcher, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     api.confirm(netns=lab.namespace)
-    assert watchers(lab.state) == {watcher}
-    os.kill(watcher, signal.SIGTERM)
-    os.kill(watcher, signal.SIGCONT)
+    assert watchers(lab.state) == {pid}
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
     all_ended(lab.state)
     assert there(lab) == new
     assert api.pending(netns=lab.namespace).went_back == []
