@@ -86,7 +86,7 @@ def text_of(of: Shape, size: int, style: Style = JSON, *, alone: bool = False) -
 
     ``alone``: they are not to be compared with those of other CPUs, so one address may have several leaves.
     """
-    if of.flexible or of.leaves > _MOST_LEAVES:
+    if size != of.size or of.flexible or of.leaves > _MOST_LEAVES:
         return _whole(shape_decoder(of), 0, size, style.value)
     return _Types(style, alone=alone).text(of, 0)
 
@@ -161,7 +161,7 @@ class _Types:
         match of.form:
             case Form.INT | Form.CHAR:
                 return _one(leaf(code, partial(map, convert) if convert else None, added=True))
-            case Form.BIG if size in _RAW:
+            case Form.BIG if size in _RAW and code == f"{size}s":  # of a bitfield a number
                 return _one(leaf(_RAW[size], big=True))
             case Form.BOOL | Form.ENUM:
                 words = _Words(convert or _same, value)

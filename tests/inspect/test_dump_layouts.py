@@ -200,3 +200,5 @@ def test_keys_whose_values_are_not_shown() -> None:
         assert text == one_by_one(entries)
         assert lines_by_columns(entries) == (total, lines_one_by_one(entries))
         assert total == len(list(made.entries()))
+        # Nothing is known of them; 0 would be a number.
+        assert {one["value"] for one in json.loads(f"[{text}]")} == {""}

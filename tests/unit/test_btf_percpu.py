@@ -151,3 +151,13 @@ def test_sums_without_types(values: list[Any], expected: object) -> None:
 )
 def test_sums_without_btf(values: list[bytes], expected: object) -> None:
     assert sum_raw(values) == expected
+
+
+def test_a_sum_that_no_float_holds_is_a_text_as_infinity_is() -> None:
+    """JSON has no number for it."""
+    builder = Builder()
+    real = builder.floating("double", 8)
+    btf = builder.build()
+    assert summed(btf, real, [struct.pack("<d", 1e308)] * 2) == "inf"
+    assert summed(btf, real, [struct.pack("<d", -1e308)] * 2) == "-inf"
+    assert summed(btf, real, [struct.pack("<d", 8e307)] * 2) == 1.6e308

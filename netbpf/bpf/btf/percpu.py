@@ -112,9 +112,10 @@ def folder(of: Shape) -> Callable[[Sequence[Any]], Value]:
 def _added(values: Sequence[Any]) -> Value:
     try:
         total: int | float = sum(values)
-        return total
     except TypeError:  # "nan" and "inf" are texts
         return _agreed(values)
+    # So is a sum that no float can hold.
+    return total if total - total == 0 else str(total)
 
 
 def _agreed(values: Sequence[Any]) -> Value:

@@ -21,9 +21,9 @@ def decode_raw(data: Buffer) -> str:
     return data.hex(" ") if data else ""
 
 
-def decode_number(data: Buffer) -> int:
-    """Bytes that are known to be an unsigned number of this machine: an index, an id."""
-    return int.from_bytes(data, "little")
+def decode_number(data: Buffer) -> int | str:
+    """Bytes that are known to be an unsigned number of this machine: an index, an id; no bytes are no number."""
+    return int.from_bytes(data, "little") if data else ""
 
 
 def sum_raw(copies: list[bytes]) -> str | list[str]:
