@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netbpf._sys.grace import grace_period
 from netbpf.bpf.ids import program_ids
 from netbpf.cli.main import main
 from netbpf.net.netns import Namespace
 from netns_fixtures.topology import End, Topology, Wire
 from tests.support.compiling import compile_c
+from tests.support.waiting import eventually
 
 OBJECTS = Path(__file__).parent / "objects"
 ROOT = Path(__file__).parents[2]
@@ -157,11 +156,7 @@ class Lab:
         if own.is_mount():
             assert not list(own.glob("netbpf/*/*")), "a pin was left behind"
             subprocess.run(["umount", own], check=True)
-        patience = time.monotonic() + 10
-        while left := loaded & set(program_ids()):  # freed after an RCU grace period
-            assert time.monotonic() < patience, f"still in the kernel: programs {left}"
-            if not grace_period():
-                os.sched_yield()
+        eventually(lambda: not loaded & set(program_ids()), f"of {loaded} some are still there")
 
 
 def udp(

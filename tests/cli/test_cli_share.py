@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.lab import Lab, run_cli, udp
+from tests.support.waiting import eventually, exists
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -104,6 +105,7 @@ def test_it_lasts_through_changes_of_the_chain_and_the_end_of_its_owner(lab: Lab
     [alone] = members(lab).values()
     assert (map_id(alone), packets(alone)) == (shared, 18)
     lab("detach", "xdp", "dut0")
+    eventually(lambda: not exists("MAP", shared), f"map {shared} stays")
     done = lab("attach", "xdp", "dut0", named(lab, "d"), "--map", f"flows=id:{shared}", code=3)
     assert f"there is no map {shared}" in done.error
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from netbpf.state.pending import Pending
 from netbpf.state.pending import read_all as pending_changes
-from tests.faults.lab import DEADLINE, Lab
+from tests.faults.lab import Lab
+from tests.support.waiting import DEADLINE
 
 _PYTHON = Path(sys.executable).name[:15].encode() + b"\n"  # as in /proc/PID/comm
 _MOST = 1 << 20  # bytes; the kernel gives arguments and environments in one piece

@@ -5,15 +5,12 @@ import os
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 from netbpf import Attachment, Namespace, api, layout
 from netbpf._sys import bpf
 from netbpf._sys.fd import Fd
-from netbpf._sys.grace import grace_period
 from netbpf.bpf import pin
 from netbpf.constants import Hook, ProgType
 from netbpf.net.filters import qdiscs
@@ -21,18 +18,9 @@ from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netns_fixtures.topology import Topology
 from tests.faults.driver import Answer, Fault
+from tests.support.waiting import eventually, exists
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 10.0  # seconds for what the kernel does later: freeing programs, deleting namespaces
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again until it is so: whenever the kernel, which puts off freeing, has had a grace period."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, what
-        if not grace_period():
-            os.sched_yield()
 
 
 class Driver:
@@ -209,13 +197,6 @@ class Lab:
         """The kernel has freed everything that was made by operations of which nothing was left."""
         for kind, number in self._let_go:
             eventually(lambda k=kind, n=number: not exists(k, n), f"{kind} {number} stays")  # type: ignore[misc]
-
-
-def exists(kind: str, number: int) -> bool:
-    """Whether the kernel has a PROG, MAP or LINK of that id. Asked without opening it, which would keep it alive:
-    closing a prog array that nobody else has open lets the kernel empty it, and hold it until that is done.
-    """
-    return bpf.next_id(kind, number - 1) == number
 
 
 def foreign_program(kind: ProgType, verdict: int) -> Fd:

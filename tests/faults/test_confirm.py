@@ -31,6 +31,7 @@ from netbpf.net import netlink, tcx
 from netbpf.net.interfaces import resolve
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
+from netbpf.state import pending as store
 from netbpf.state import records
 from netbpf.state.lock import locked
 from netbpf.state.pending import boottime
@@ -462,6 +463,22 @@ def test_the_namespace_is_left_by_all(lab: Lab) -> None:
     api.attach("xdp", "v8", "builtin:xdp_count", netns=namespace, confirm=SHORT).close()
     namespace.close()
     all_ended(lab.state)
+    assert not list(lab.state.glob("pending/*"))
+    cleaned(lab)
+
+
+def test_a_namespace_of_the_same_number(lab: Lab) -> None:
+    """Numbers of namespaces are used again: what was changed in one that is gone is no business of the next."""
+    way = WAYS["xdp-native"]
+    way.attach(lab, "builtin:xdp_count")
+    assert lab.detach("v0", confirm=LONG)["error"] is None
+    pending = the_pending()
+    os.kill(pending.watcher, signal.SIGKILL)
+    assert ended(pending.watcher)
+    store.write(replace(pending, cookie=pending.cookie + 1, deadline=boottime()))
+    lab.put(Hook.XDP, "v2", "builtin:xdp_count")  # any command goes back where that is due
+    assert [one.interface.name for one in there(lab)] == ["v2"]
+    assert api.pending(netns=lab.namespace).went_back == []
     assert not list(lab.state.glob("pending/*"))
     cleaned(lab)
 

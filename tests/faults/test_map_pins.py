@@ -14,9 +14,10 @@ from netbpf.bpf.map import Map
 from netbpf.constants import Hook
 from netbpf.model import Attachment
 from tests.faults.driver import Answer, Fault
-from tests.faults.lab import Lab, eventually
+from tests.faults.lab import Lab
 from tests.faults.ways import LIMIT
 from tests.support.compiling import compile_c
+from tests.support.waiting import eventually
 
 SOURCE = """
 #include <linux/bpf.h>

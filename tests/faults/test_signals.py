@@ -11,8 +11,9 @@ import pytest
 
 from netbpf import api
 from netbpf.state.lock import locked
-from tests.faults.lab import ROOT, Lab, eventually
+from tests.faults.lab import ROOT, Lab
 from tests.support.compiling import CLANGS, compile_object
+from tests.support.waiting import eventually
 
 ENDS = {
     "SIGINT": (signal.SIGINT, 130, "netbpf: interrupted\n"),
