@@ -307,13 +307,19 @@ def test_an_upgrade_that_is_confirmed(lab: Lab) -> None:
     assert hook["object"]["path"].endswith("/one.o")
 
 
-@pytest.mark.parametrize("how", ["member", "pin"])
+@pytest.mark.parametrize("how", ["member", "namesake", "pin"])
 def test_a_map_that_others_see_is_not_moved_away_from_them(lab: Lab, bpffs: Path, how: str) -> None:
     """The successor that wants another layout is refused, and says why."""
     start(lab)
     if how == "member":
         lab(
             "attach", "xdp", "dut0", version(lab, "two"), "--name", "second",
+            "--share", "flows=dut0/xdp/flows",
+        )  # fmt: skip
+    elif how == "namesake":
+        lab.wires(1)
+        lab(
+            "attach", "xdp", "dut1", version(lab, "two"), "--name", "flows",
             "--share", "flows=dut0/xdp/flows",
         )  # fmt: skip
     else:

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from netbpf import NetbpfError, api
+from netbpf.bpf.program import Program
 from netbpf.constants import Hook, ProgType, TcAction, XdpAction, XdpFlag
 from netbpf.errors import HookBusyError, LockTimeoutError, NotAttachedError
 from netbpf.manager import mechanism
-from netbpf.model import Interface
+from netbpf.model import Interface, Occupant
 from netbpf.net import netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
 from netbpf.net.rtnetlink import Session
@@ -175,6 +176,26 @@ def test_a_foreign_program_takes_the_place(
     with pytest.raises(NetbpfError, match="not managed by netbpf"):
         api.detach("v0", netns=lab.namespace)
     assert len(lab.status()) == 1
+
+
+def test_what_is_attached_again_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then detach does not say that it is gone, and it stays netbpf's."""
+    api.attach("xdp", "v0", "builtin:xdp_globals", mode="skb", netns=lab.namespace).close()
+    take = mechanism.take
+
+    def in_vain(session: Session, occupant: Occupant) -> None:
+        with Program.by_id(occupant.prog_id) as program:
+            take(session, occupant)
+            xdp.attach(session, occupant.interface, program.fd.fileno(), occupant.mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mechanism, "take", in_vain)
+        with pytest.raises(NetbpfError, match=r"still runs .* after it was taken off"):
+            api.detach("v0", netns=lab.namespace)
+    (left,) = lab.status()
+    assert left.managed
+    api.detach("v0", netns=lab.namespace)
+    lab.assert_nothing_left()
 
 
 def test_a_foreign_qdisc_arrives_before_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
