@@ -10,6 +10,7 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.info import map_frozen, map_info
 from netbpf.bpf.handle import Handle
+from netbpf.bpf.walk import RESTARTING, Seen
 from netbpf.constants import ARRAY_MAPS, HASH_MAPS, PER_CPU_MAPS, MapType
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError, ObjectError
 from netbpf.model import MapInfo
@@ -139,7 +140,7 @@ class Map(Handle[MapInfo]):
     ) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
         """Raw keys and values, at most ``limit`` of them; in batches where the kernel can (Linux 5.6).
 
-        Entries that come and go meanwhile may be missed or seen; no entry that stays is missed.
+        Entries that come and go meanwhile may be missed or seen; no entry that stays is missed, and none comes twice.
         """
         if not self.readable:
             return
@@ -213,7 +214,10 @@ class Map(Handle[MapInfo]):
             yield batch
         if some or not self.readable:
             return
-        walked = self._walked(limit)
+        yield from self._singly(limit)
+
+    def _singly(self, limit: int | None, after: bytes | None = None) -> Iterator[sys_bpf.Batch]:
+        walked = self._walked(limit, after)
         while pairs := list(itertools.islice(walked, _WALKED)):
             # Of some maps only some values can be read.
             for _, same in itertools.groupby(pairs, key=lambda pair: len(pair[1])):
@@ -232,7 +236,10 @@ class Map(Handle[MapInfo]):
         fitting = _BATCH_BYTES // max(self.info.key_size + self.entry_size, 1)
         most = min(max(fitting, _LEAST), _BATCH, _BATCH if limit is None else max(limit, 64))
         size = min(most, max(self.info.max_entries, 1))
-        cursor = None
+        cursor: bytes | None = None
+        # A hash map's cursor is a bucket.
+        restarting = self.info.type in RESTARTING - HASH_MAPS
+        new = Seen(self.info.key_size).new if restarting else _same
         while True:
             try:
                 batch = sys_bpf.map_lookup_batch(
@@ -242,27 +249,39 @@ class Map(Handle[MapInfo]):
                 if error.errno == errno.ENOSPC:  # one bucket holds more than fits
                     size *= 2
                     continue
+                if error.errno == errno.EINTR and self.info.type not in HASH_MAPS:
+                    # Before Linux 6.14, where an array of maps has a hole (generic_map_lookup_batch,
+                    # kernel/bpf/syscall.c). The cursor of these maps is the last key.
+                    after = cursor and cursor[: self.info.key_size]
+                    yield from map(new, self._singly(None, after))
+                    return
                 if cursor is None and error.errno in (errno.EINVAL, _ENOTSUPP):
                     return
                 raise
-            yield batch
+            yield new(batch)
             if batch.cursor is None:
                 return
             cursor = batch.cursor
 
-    def _walked(self, limit: int | None) -> Iterator[tuple[memoryview | bytes, memoryview | bytes]]:
-        fd, key, seen = self.fd.fileno(), None, 0
+    def _walked(
+        self, limit: int | None, after: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        fd, key, count = self.fd.fileno(), after, 0
+        known: set[bytes] | None = set() if self.info.type in RESTARTING else None
         # Deleting while walking can send the walk back to the start; more steps than entries means just that.
         for _ in range(2 * self.info.max_entries + 2):
-            if limit is not None and seen >= limit:
+            if limit is not None and count >= limit:
                 return
             key = sys_bpf.map_next_key(fd, key, self.info.key_size)
             if key is None:
                 return
             value = self._lookup_quietly(key)
-            if value is not None:
-                seen += 1
-                yield key, value
+            if value is None or (known is not None and key in known):
+                continue
+            if known is not None:
+                known.add(key)
+            count += 1
+            yield key, value
 
     def _lookup_quietly(self, key: bytes) -> bytes | None:
         try:
@@ -272,3 +291,7 @@ class Map(Handle[MapInfo]):
             if error.errno in (errno.EOPNOTSUPP, _ENOTSUPP, errno.EPERM):
                 return b""
             raise
+
+
+def _same(batch: sys_bpf.Batch) -> sys_bpf.Batch:
+    return batch
