@@ -16,6 +16,8 @@ def plain(arguments: list[str]) -> Callable[[], None] | None:
     if arguments[:1] != words[:1] or any(one.startswith("-") or not one for one in words):
         return None
     as_json = len(words) < len(arguments)
+    if as_json and len(words) > 1 and arguments[1] == "--json" and words[0] != "inspect":
+        return None  # an option before a group's command means "list" to click, and the command is too much
     match words:
         case ["prog"] | ["prog", "list"]:
             return partial(_programs, as_json=as_json)

@@ -79,6 +79,7 @@ def test_what_fails_fails_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "", "--json", "--json prog", "-h", "prog -h", "prog --all-netns", "prog show 1", "prog lst", "map dump",
         "map dump 1 --limit 3", "inspect", "inspect a b", "inspect -S a", "link list 1", "prog list list",
+        "map --json list", "map --json dump 1", "prog --json --json list", "link --json list",
     ],
 )  # fmt: skip
 def test_all_else_is_for_click(line: str) -> None:
