@@ -1,7 +1,10 @@
 """Programs with probes: they do what they did, and what they count is what an interpreter counts."""
 
+import os
 import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,17 @@ def _content(one: Map) -> dict[bytes, bytes]:
     return {bytes(key): bytes(value) for key, value in one.nonzero()}
 
 
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """What a program counts by CPU is the same for its copy only where both run on the same one."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def covered_run(
     data: bytes, frames: list[bytes], program: str | None = None, level: Level = Level.COUNTS
 ) -> tuple[Covered, dict[int, int | None], list[tuple[str, int]]]:
@@ -124,7 +138,7 @@ def covered_run(
     with Collector(level) as collector:
         with collecting(collector):
             copy = Bench.open(data, program=program)
-        with copy, Bench.open(data, program=program) as plain:
+        with copy, Bench.open(data, program=program) as plain, one_cpu():
             for frame in frames:
                 ours, theirs = plain.run(frame), copy.run(frame)
                 assert (ours.verdict, ours.data, ours.context) == (
