@@ -3,6 +3,7 @@
 Each is put, swapped and taken the same way, so that what decides need not know which it is.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from netbpf import layout
 from netbpf._sys.bpf import fd_by_id
+from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
 from netbpf._sys.info import link_info
 from netbpf.bpf import pin
@@ -150,12 +152,16 @@ def _drop_link(path: Path, link_id: int, interface: Interface) -> None:
 @contextmanager
 def _link(occupant: Occupant) -> Iterator[Fd]:
     try:
-        with fd_by_id("LINK", occupant.link_id) as link:
-            yield link
+        link = fd_by_id("LINK", occupant.link_id)
     except KernelError as error:
-        raise NotAttachedError(
-            f"the link on {occupant.interface.name} {occupant.hook} went away meanwhile"
-        ) from error
+        at = f"the link on {shown(occupant.interface)} {occupant.hook}"
+        if error.errno == errno.ENOENT:
+            raise NotAttachedError(f"{at} went away meanwhile") from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise permission_error(f"open {at}", Capability.SYS_ADMIN) from error
+        raise
+    with link:
+        yield link
 
 
 def swap(session: Session, occupant: Occupant, new: Program) -> None:

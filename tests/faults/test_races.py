@@ -1,6 +1,7 @@
 """Several at once: processes that attach and detach against each other, and a foreign tool in between."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import re
@@ -15,12 +16,19 @@ from pathlib import Path
 import pytest
 
 from netbpf import NetbpfError, api
+from netbpf._sys import bpf
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, ProgType, TcAction, XdpAction, XdpFlag
-from netbpf.errors import HookBusyError, LockTimeoutError, NotAttachedError
+from netbpf.errors import (
+    HookBusyError,
+    KernelError,
+    LockTimeoutError,
+    NotAttachedError,
+    PermissionDeniedError,
+)
 from netbpf.manager import mechanism
 from netbpf.model import Interface, Occupant
-from netbpf.net import netlink, tc, tcx, xdp
+from netbpf.net import bpflinks, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
 from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import locked
@@ -176,6 +184,69 @@ def test_a_foreign_program_takes_the_place(
     with pytest.raises(NetbpfError, match="not managed by netbpf"):
         api.detach("v0", netns=lab.namespace)
     assert len(lab.status()) == 1
+
+
+@pytest.mark.parametrize("kind", ["xdp", "tc"])
+def test_another_program_gets_into_the_link(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: api.HookName
+) -> None:
+    """Whoever may open a link by its id can change its program: netbpf then leaves it alone."""
+    first, second = f"builtin:{kind}_globals", f"builtin:{kind}_count"
+    api.attach(kind, "v0", first, link=True, netns=lab.namespace).close()
+    api.attach(
+        kind, "v2", second, mode="skb" if kind == "xdp" else None, netns=lab.namespace
+    ).close()
+    before, other = lab.status()
+
+    def changed() -> None:
+        with (
+            Program.by_id(other.program.id) as program,
+            bpf.fd_by_id("LINK", before.occupant.link_id) as link,
+        ):
+            bpf.link_update(link.fileno(), program.fd.fileno(), old_prog_fd=None)
+
+    monkeypatch.setattr(bpflinks, "update", only_once(changed, bpflinks.update))
+    with pytest.raises(HookBusyError, match="it holds another program by now"):
+        api.attach(kind, "v0", second, link=True, replace=True, netns=lab.namespace)
+    left, _ = lab.status()
+    assert (left.program.id, left.managed) == (other.program.id, False)
+    api.detach(everything=True, force=True, netns=lab.namespace)
+    lab.assert_nothing_left()
+
+
+@pytest.mark.parametrize(("number", "error"), [
+    (errno.ENOENT, NotAttachedError), (errno.EPERM, PermissionDeniedError), (errno.ENOMEM, KernelError),
+])  # fmt: skip
+def test_a_link_that_cannot_be_had(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, number: int, error: type[NetbpfError]
+) -> None:
+    """Gone is only what the kernel says is gone: all else fails, and the program is still there."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise KernelError("BPF_LINK_GET_FD_BY_ID", number)
+
+    api.attach("tc", "v0", "builtin:tc_globals", link=True, netns=lab.namespace).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(mechanism, "fd_by_id", fails)
+        with pytest.raises(error):
+            api.detach("v0", netns=lab.namespace)
+    assert len(lab.status()) == 1
+    api.detach("v0", netns=lab.namespace)
+
+
+def test_a_link_that_cannot_be_taken_off(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel says of a link that is open is no word that it is gone."""
+
+    def fails(*_: object) -> None:
+        raise KernelError("BPF_LINK_DETACH", errno.ENOMEM)
+
+    api.attach("tc", "v0", "builtin:tc_globals", link=True, netns=lab.namespace).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(bpf, "link_detach", fails)
+        with pytest.raises(KernelError, match=r"cannot detach a link from v0.*ENOMEM"):
+            api.detach("v0", netns=lab.namespace)
+    api.detach("v0", netns=lab.namespace)
+    lab.assert_nothing_left()
 
 
 def test_what_is_attached_again_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
