@@ -1,6 +1,8 @@
 """Pins that keep prog arrays filled, when things go wrong: killed or failing at every step of every change."""
 
 import errno
+import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,12 @@ from netbpf.bpf import pin
 from netbpf.bpf.map import Map
 from netbpf.constants import Hook
 from netbpf.model import Attachment
+from tests.faults.confirming import LONG, ended, the_pending
 from tests.faults.driver import Answer, Fault
 from tests.faults.lab import Lab
 from tests.faults.ways import LIMIT
 from tests.support.compiling import compile_c
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exists
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -207,3 +210,23 @@ def test_failing_at_each_step(
             break
     else:
         pytest.fail("it never came to its end")
+
+
+def test_a_change_that_waits_keeps_them(lab: Lab, source: Path) -> None:
+    """Also where its watcher is killed, and whatever else is done until it goes back."""
+    assert joined(lab, source, "m")["error"] is None
+    arrays = check_filled(lab)
+    (before,) = lab.status()
+    assert lab.detach("v0", confirm=LONG)["error"] is None
+    assert pinned(lab) >= arrays
+    watcher = the_pending().watcher
+    os.kill(watcher, signal.SIGKILL)
+    assert ended(watcher)
+    eventually(lambda: not exists("PROG", before.program.id), "the program stays")
+    assert lab.attach(Hook.XDP, "v2", "builtin:xdp_count", mode="skb")["error"] is None
+    assert pinned(lab) >= arrays
+    api.confirm(undo=True, netns=lab.namespace)
+    assert check_filled(lab) == arrays
+    api.detach(everything=True, netns=lab.namespace)
+    assert not pinned(lab) & arrays
+    lab.assert_nothing_left()
