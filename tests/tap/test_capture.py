@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from netbpf import layout
 from netbpf.errors import (
     HookBusyError,
     LockTimeoutError,
@@ -167,6 +168,22 @@ def test_somebody_holds_the_lock_at_the_end(lab: Lab) -> None:
         eventually(lab, before)
     with locked():  # by then the watching process is done with it
         assert not signs()
+
+
+@pytest.mark.parametrize("member", ["acl", ""], ids=["a-program", "nothing"])
+def test_the_records_are_lost(lab: Lab, member: str) -> None:
+    """What was there before comes back all the same."""
+    way = WAYS["xdp-native"]
+    if member:
+        attach(lab, way, member)
+    before = program(lab)
+    with capture(lab) as packets:
+        send(lab, way, 1)
+        taken(packets, 1)
+        for path in layout.records_dir().iterdir():
+            path.unlink()
+    assert program(lab) == before
+    assert not signs()
 
 
 def test_changes_while_it_runs(lab: Lab) -> None:

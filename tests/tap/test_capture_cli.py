@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.lab import Lab
+from tests.cli.lab import ROOT, Lab
 from tests.cli.test_cli_chain_traffic import WAYS, attach, send
 from tests.tap.capturing import capture, command, eventually, program, rest, signs, taken
 
@@ -174,6 +175,26 @@ def test_killed(lab: Lab, way: str) -> None:
         eventually(lab, before)
     send(lab, WAYS[way], 1)
     assert lab.get("dut0", "seen") == 1
+
+
+DIES = """
+import os, signal, sys
+import netbpf
+from netbpf.tap.watch import Watch
+Watch.tapped = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+netbpf.capture("dut0", netns=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("members", [("acl",), ()], ids=["a-program", "nothing"])
+def test_killed_before_it_knows_that_it_runs(lab: Lab, members: tuple[str, ...]) -> None:
+    """Directly after the hook was changed."""
+    for one in members:
+        attach(lab, XDP, one)
+    before = program(lab)
+    done = subprocess.run([sys.executable, "-c", DIES, lab.netns], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    eventually(lab, before)
 
 
 def test_killed_on_an_empty_hook(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 import platform
 import resource
+import threading
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ from netbpf.errors import PermissionDeniedError
 from netbpf.net.netns import Namespace
 from netbpf.traffic.live import LiveSender
 from netbpf.traffic.outlet import Outlet
+from netbpf.traffic.pace import Flood
 from tests.cli.lab import Lab
 from tests.traffic.test_send import ARP
 
@@ -48,3 +50,16 @@ def test_who_may_make_no_namespace_sends_too(lab: Lab, monkeypatch: pytest.Monke
     monkeypatch.setattr(Namespace, "create", classmethod(refuse))
     result = netbpf.send("dut0", ARP, count=700, rate=0, xdp=True, netns=lab.namespace)
     assert (result.sent, result.warnings) == (700, ())
+
+
+def test_what_the_kernel_refuses_is_counted(lab: Lab) -> None:
+    """The MTU becomes smaller meanwhile: long frames do not come as far as the driver."""
+    lab.run("ethtool", "-K", "peer0", "gro", "on", at=lab.wire.peer)
+    frames = [ARP, ARP.ljust(1000, b"\0")]
+    with (
+        Outlet.open("dut0", lab.namespace) as outlet,
+        closing(LiveSender.open(outlet, frames, None, None, 11, 64)) as sender,
+    ):
+        lab.run("ip", "link", "set", "dut0", "mtu", "500", at=lab.wire.dut)
+        sender.run(Flood(), threading.Event())
+        assert (sender.sent, sender.dropped) == (6, 5)
