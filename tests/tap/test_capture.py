@@ -55,16 +55,18 @@ def test_a_chain(lab: Lab, way: Way) -> None:
 
 @each_way
 def test_a_program_alone(lab: Lab, way: Way) -> None:
-    """It keeps its maps, and its place; no counts of a chain appear."""
+    """It keeps its maps, its place, and the time it is there since; no counts of a chain appear."""
     attach(lab, way, "acl", *way.options, stop=1111)
-    before = program(lab)
+    before, since = program(lab), lab.hooks("dut0")[0]["attached_at"]
     with capture(lab, "", way, verdicts=[way.drop]) as packets:
         send(lab, way, 2, 1111)
         send(lab, way, 3)
         assert [one.member for one in taken(packets, 2)] == ["acl", "acl"]
         assert lab.get("dut0", "seen") == 5
+        assert lab.hooks("dut0")[0]["attached_at"] == since
         assert rest(packets) == []
     assert program(lab) == before
+    assert lab.hooks("dut0")[0]["attached_at"] == since
     send(lab, way, 1)
     assert lab.get("dut0", "seen") == 6
     assert packets.summary().verdicts == {way.drop: 2, way.go_on: 3}
