@@ -11,17 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from netbpf import layout
-from netbpf.bpf import ids, pin
+from netbpf.bpf import ids
 from netbpf.errors import NetbpfError, PermissionDeniedError
+from netns_fixtures.holders import children, held_elsewhere, ids_in, link_target, names, unheld
 
 PATIENCE: Final = 5.0  # seconds
 _OWN_PATIENCE: Final = 1.0
 _PAUSE: Final = 0.01  # between two looks
-_MOST_PINS: Final = 10_000  # names in bpffs that are looked at
 _SUSPICIOUS: Final = 0.05  # after which it is worth asking every process what it holds
 
 # Kind of thing -> its key -> what to call it ("": only asked for once it is to be shown).
@@ -69,7 +67,7 @@ class Snapshot:
         while process or machine:
             passed = time.monotonic() - start
             if machine and passed >= ask_at:
-                machine = _without(machine, _held_elsewhere())
+                machine = _without(machine, held_elsewhere() | unheld(machine.get("map", {})))
                 ask_at = passed + 10 * _SUSPICIOUS
             if passed >= (patience if machine else min(patience, _OWN_PATIENCE)):
                 break
@@ -133,14 +131,14 @@ def _process() -> Items:
             for thread in threading.enumerate()
             if thread.ident is not None
         },
-        "child process": _children(os.getpid()),
+        "child process": children(os.getpid()),
     }
 
 
 def _descriptors() -> dict[object, str]:
     found: dict[object, str] = {}
     for number in os.listdir("/proc/self/fd"):
-        target = _target(f"/proc/self/fd/{number}")
+        target = link_target(f"/proc/self/fd/{number}")
         if not target:
             continue  # the one that listed them
         found[number, target] = (
@@ -152,47 +150,7 @@ def _descriptors() -> dict[object, str]:
 def _bpf_id(path: str, target: str) -> str:
     if not target.startswith("anon_inode:bpf"):
         return ""
-    return "".join(f" ({kind} {number})" for kind, number in _ids_in(path))
-
-
-_IDS: Final = {"prog_id:": "program", "map_id:": "map", "link_id:": "link"}
-
-
-def _ids_in(path: str) -> Iterator[tuple[str, int]]:
-    try:
-        text = Path(path).read_text()
-    except OSError:
-        return
-    for line in text.splitlines():
-        name, _, number = line.partition("\t")
-        if name in _IDS:
-            yield _IDS[name], int(number)
-
-
-def _children(pid: int) -> dict[object, str]:
-    found: dict[object, str] = {}
-    for task in _names(f"/proc/{pid}/task"):
-        try:
-            pids = Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        except OSError:
-            continue
-        for child in pids:
-            found[int(child)] = f"{child} ({_command(child)})"
-    return found
-
-
-def _command(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "ended"
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
+    return "".join(f" ({kind} {number})" for kind, number in ids_in(path))
 
 
 # --- the machine -------------------------------------------------------------------------------
@@ -203,7 +161,7 @@ def _machine() -> Items:
     # Nothing tells who made a name. Of several workers none can say that it was not another one; the process that
     # started them looks at the end.
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        found["named namespace"] = {name: name for name in _names("/run/netns")}
+        found["named namespace"] = {name: name for name in names("/run/netns")}
     kinds: dict[str, Callable[[], Iterator[int]]] = {
         "program": ids.program_ids, "map": ids.map_ids, "link": ids.link_ids,
     }  # fmt: skip
@@ -227,76 +185,3 @@ def _label(kind: str, key: object) -> str:
             return f"{key} {opened.info.name!r}"
     except NetbpfError:
         return f"{key}, gone by now"
-
-
-def _held_elsewhere() -> set[tuple[str, object]]:
-    """Programs, maps and links that other processes hold, by descriptor or on interfaces of their namespaces; and
-    maps that netbpf's manager pins for as long as a program needs them: it is the program that would be left behind.
-    """
-    found: set[tuple[str, object]] = {
-        ("map", int(path.name))
-        for path in pin.visible(_MOST_PINS)
-        if path.name.isdecimal() and path.parent == layout.map_pins(path.parents[2])
-    }
-    ours = _family(os.getpid())
-    seen = {_target(f"/proc/{pid}/ns/net") for pid in ours}
-    for name in _names("/proc"):
-        if not name.isdigit() or int(name) in ours:
-            continue
-        namespaces = [f"/proc/{name}/ns/net"]
-        for number in _names(f"/proc/{name}/fd"):
-            path = f"/proc/{name}/fd/{number}"
-            target = _target(path)
-            if target.startswith("anon_inode:bpf"):
-                found |= set(_ids_in(f"/proc/{name}/fdinfo/{number}"))
-            elif target.startswith("net:["):
-                namespaces.append(path)
-        for path in namespaces:
-            target = _target(path)
-            if target and target not in seen:
-                seen.add(target)
-                found |= _attached_in(path)
-    return found | _maps_of(found)
-
-
-def _target(path: str) -> str:
-    try:
-        return os.readlink(path)  # noqa: PTH115 - thousands of them, and pathlib is slow
-    except OSError:
-        return ""
-
-
-def _family(pid: int) -> set[int]:
-    found = {pid}
-    for child in _children(pid):
-        if isinstance(child, int):
-            found |= _family(child)
-    return found
-
-
-def _attached_in(path: str) -> set[tuple[str, object]]:
-    from netbpf.net.netns import Namespace
-    from netbpf.net.occupants import occupants
-    from netbpf.net.rtnetlink import Session
-
-    try:
-        with Namespace.open(path) as namespace, Session(namespace) as session:
-            there = occupants(session)
-    except NetbpfError:
-        return set()  # its process has ended meanwhile: then so has what it held
-    links = {("link", one.link_id) for one in there if one.link_id}
-    return links | {("program", one.prog_id) for one in there}
-
-
-def _maps_of(held: set[tuple[str, object]]) -> set[tuple[str, object]]:
-    from netbpf.bpf.program import Program
-
-    found: set[tuple[str, object]] = set()
-    for kind, number in held:
-        if kind == "program" and isinstance(number, int):
-            try:
-                with Program.by_id(number) as program:
-                    found |= {("map", one) for one in program.info.map_ids}
-            except NetbpfError:
-                continue
-    return found

@@ -237,6 +237,8 @@ _FORMS = [
     (r"^( +link +)\d+ ", r"\1N "),
     (r"map\[id:\d+\]", "map[id:N]"),
     (r"#-?\d{4,}\b", "#N"),
+    # What other programs of the machine print meanwhile.
+    (r", [\d,]+ of unknown programs not shown", ""),
     (r"^ *\d+ +(xdp|tcx) +\d+ ", r"N \1 N "),
     (r"^ *\d+ +(\w+) +(\w+) +[0-9a-f]{16}\b", r"N \1 \2 TAG"),
     (r"\blinks/\d+-\d+-", "links/N-N-"),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from netbpf import NetbpfError, api
-from netbpf._sys import bpf
+from netbpf._sys import bpf, info
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, ProgType, TcAction, XdpAction, XdpFlag
 from netbpf.errors import (
@@ -26,10 +26,11 @@ from netbpf.errors import (
     NotAttachedError,
     PermissionDeniedError,
 )
-from netbpf.manager import mechanism
-from netbpf.model import Interface, Occupant
+from netbpf.manager import mechanism, repair
+from netbpf.model import Interface, LinkInfo, Occupant
 from netbpf.net import bpflinks, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
+from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state.lock import locked
 from tests.faults.lab import ROOT, Lab, foreign_program
@@ -369,3 +370,34 @@ def test_waiting_ends_when_it_should(state: Path, holder: "subprocess.Popen[str]
 
 def test_status_needs_no_lock(lab: Lab, holder: "subprocess.Popen[str]") -> None:
     assert lab.status() == []
+
+
+def test_a_pin_that_was_made_anew_meanwhile_is_not_removed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that share a bpffs, but no state directory, have no lock in common."""
+    way, path = {"link": True, "netns": lab.namespace}, []
+    for interface in ("v0", "v2"):
+        api.attach(Hook.TC_INGRESS, interface, "builtin:tc_globals", **way).close()  # type: ignore[arg-type]
+        path.append(next(one for one in lab.pins() if one not in path))
+    defunct, living = path
+    with bpf.obj_get(str(defunct)) as link:
+        bpf.link_detach(link.fileno())
+    real = info.link_info
+
+    def slow(fd: int) -> LinkInfo:
+        found = real(fd)
+        if not found.ifindex and living.exists():
+            living.rename(defunct)  # the other one is faster
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repair, "link_info", slow)
+        repair.drop_defunct_pins()
+    assert not living.exists()
+    assert [one for one in lab.pins() if one.name.startswith(defunct.name)] == [defunct]
+    with Session(lab.namespace) as session:
+        assert [one.interface.name for one in occupants(session)] == ["v2"]
+    defunct.rename(living)
+    api.detach(everything=True, netns=lab.namespace)
+    lab.assert_nothing_left()

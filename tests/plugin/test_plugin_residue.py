@@ -128,6 +128,14 @@ def test_a_pinned_map_is_seen_unless_netbpf_keeps_it_for_a_program(
     assert before.leaks(patience=0.2) == ([f"map: {number} 'kept'"] if accused else [])
 
 
+def test_a_prog_array_that_only_the_kernel_holds_is_nobodys() -> None:
+    """It keeps some for good; one that a test keeps open is told by its descriptor."""
+    before = Snapshot.take()
+    with bpf.map_create(MapType.PROG_ARRAY, 4, 4, 1, name="kept"):
+        (line,) = before.leaks(patience=0.2)
+    assert line.startswith("descriptor: ")
+
+
 OTHER = """
 import sys
 from netns_fixtures.kinds import KINDS
