@@ -467,6 +467,20 @@ def test_the_namespace_is_left_by_all(lab: Lab) -> None:
     cleaned(lab)
 
 
+def test_command_and_watcher_are_killed(lab: Lab) -> None:
+    """Before the change was complete: it has no deadline yet, and the next command goes back at once."""
+    WAYS["xdp-native"].attach(lab, "builtin:xdp_count", confirm=LONG)
+    pending = the_pending()
+    os.kill(pending.watcher, signal.SIGKILL)
+    assert ended(pending.watcher)
+    store.write(replace(pending, phase=store.Phase.CHANGING, deadline=0.0))
+    lab.put(Hook.XDP, "v2", "builtin:xdp_count")
+    assert [one.interface.name for one in there(lab)] == ["v2"]
+    [word] = api.pending(netns=lab.namespace).went_back
+    assert word.why == "netbpf was killed before it was done"
+    cleaned(lab)
+
+
 def test_a_namespace_of_the_same_number(lab: Lab) -> None:
     """Numbers of namespaces are used again: what was changed in one that is gone is no business of the next."""
     way = WAYS["xdp-native"]

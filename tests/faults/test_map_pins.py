@@ -14,6 +14,7 @@ from netbpf import api, layout
 from netbpf.bpf import pin
 from netbpf.bpf.map import Map
 from netbpf.constants import Hook
+from netbpf.manager import mappinned
 from netbpf.model import Attachment
 from tests.faults.confirming import LONG, ended, the_pending
 from tests.faults.driver import Answer, Fault
@@ -228,5 +229,21 @@ def test_a_change_that_waits_keeps_them(lab: Lab, source: Path) -> None:
     api.confirm(undo=True, netns=lab.namespace)
     assert check_filled(lab) == arrays
     api.detach(everything=True, netns=lab.namespace)
+    assert not pinned(lab) & arrays
+    lab.assert_nothing_left()
+
+
+def test_packets_on_their_way_have_their_tail_calls(
+    lab: Lab, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of a program and that of its pins no packet can be in it any more."""
+    assert joined(lab, source, "m")["error"] is None
+    arrays = check_filled(lab)
+    waited: list[tuple[object, bool]] = []
+    monkeypatch.setattr(
+        mappinned, "grace_period", lambda: waited.append((running(lab), pinned(lab) >= arrays))
+    )
+    api.detach("v0", netns=lab.namespace)
+    assert waited == [(None, True)]
     assert not pinned(lab) & arrays
     lab.assert_nothing_left()
