@@ -481,15 +481,20 @@ def test_command_and_watcher_are_killed(lab: Lab) -> None:
     cleaned(lab)
 
 
-def test_a_namespace_of_the_same_number(lab: Lab) -> None:
-    """Numbers of namespaces are used again: what was changed in one that is gone is no business of the next."""
+@pytest.mark.parametrize("other", ["namespace", "boot"])
+def test_numbers_that_are_used_again(lab: Lab, other: str) -> None:
+    """What was changed in a namespace that is gone, or before a reboot that /run survived, is no business of now."""
     way = WAYS["xdp-native"]
     way.attach(lab, "builtin:xdp_count")
     assert lab.detach("v0", confirm=LONG)["error"] is None
     pending = the_pending()
     os.kill(pending.watcher, signal.SIGKILL)
     assert ended(pending.watcher)
-    store.write(replace(pending, cookie=pending.cookie + 1, deadline=boottime()))
+    cookie = pending.cookie + (other == "namespace")
+    store.write(replace(pending, cookie=cookie, deadline=boottime()))
+    if other == "boot":
+        [path] = lab.state.glob("pending/*")
+        path.write_text(path.read_text().replace(records.boot_id(), "another"))
     lab.put(Hook.XDP, "v2", "builtin:xdp_count")  # any command goes back where that is due
     assert [one.interface.name for one in there(lab)] == ["v2"]
     assert api.pending(netns=lab.namespace).went_back == []

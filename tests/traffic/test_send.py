@@ -23,6 +23,7 @@ from netbpf.errors import (
 )
 from netbpf.traffic import send
 from netbpf.traffic.frames import Batch, Ring, Skipped, Stream
+from netbpf.traffic.outlet import Counted, Outlet
 from netbpf.traffic.stamp import Session
 from tests.cli.lab import Lab, frame
 from tests.packets.captures import block, interface, pcap, section
@@ -46,6 +47,14 @@ def test_frames_go_round_in_turn(lab: Lab) -> None:
         ]
     assert (result.sent, result.bytes, result.way) == (9, 2 * sum(map(len, given)) + 70, "raw")
     assert (result.skipped, result.arrivals, result.stopped) == ({}, None, False)
+
+
+def test_what_the_interface_dropped_meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what it had dropped before."""
+    counted = iter([Counted(100, 7), Counted(103, 9)])
+    monkeypatch.setattr(Outlet, "counted", lambda _: next(counted))
+    result = netbpf.send("dut0", ARP, count=3, rate=0, netns=lab.namespace)
+    assert (result.sent, result.interface_dropped) == (3, 2)
 
 
 def test_an_expression_stands_for_all_its_packets(lab: Lab) -> None:
