@@ -196,7 +196,8 @@ class Capture:
             return f"interface {escape(at.interface.name)} is gone"
         self._down = not found.flags & _IFF_UP
         record = records.read(at.interface.netns, index, at.hook)
-        for one in occupants(self.session, index, hooks=(at.hook,)):
+        there = occupants(self.session, index, hooks=(at.hook,))
+        for one in there:
             known = record.generation(one.prog_id) if record else None
             if known and any(tap.name == self.tap.name for tap in known.taps):
                 self._tapped.add(one.prog_id)
@@ -207,7 +208,9 @@ class Capture:
         member = self.request.member
         if member and record:
             return f"{where(at.interface, at.hook)}: member {escape(member)} was taken out"
-        return f"{where(at.interface, at.hook)}: something else was put there, or it was emptied"
+        if not there:
+            return f"{where(at.interface, at.hook)}: what ran there was taken off"
+        return f"{where(at.interface, at.hook)}: something else was put there"
 
     @property
     def down(self) -> bool:

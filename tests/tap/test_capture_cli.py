@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import netbpf
 from tests.cli.lab import ROOT, Lab
 from tests.cli.test_cli_chain_traffic import WAYS, attach, send
 from tests.tap.capturing import capture, command, eventually, program, rest, signs, taken
@@ -154,13 +156,52 @@ def test_the_interface_vanishes(lab: Lab) -> None:
     assert lab("status").lines == ["no XDP or TC program"]
 
 
-def test_somebody_else_takes_the_hook(lab: Lab) -> None:
-    """It ends, and leaves alone what is there now."""
+def test_somebody_else_empties_the_hook(lab: Lab) -> None:
+    """It ends, and leaves nothing that would still be taken for a program."""
     with command(lab, "dut0") as running:
         lab.run("ip", "link", "set", "dut0", "xdp", "off")
         assert running.wait(20) == 0
         assert running.stderr is not None
-        assert "dut0 xdp: something else was put there, or it was emptied" in running.stderr.read()
+        assert (
+            "dut0 xdp: what ran there was taken off: the capture has ended" in running.stderr.read()
+        )
+    assert "no XDP or TC program" in lab("detach", "dut0", code=8).error
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A namespace with a name, as an interface can only be found in one that has a name or a process."""
+    name = f"netbpf-test-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+@pytest.mark.parametrize("way", ["xdp-native", "tcx", ""], ids=["xdp", "tcx", "empty"])
+def test_the_interface_moves(lab: Lab, elsewhere: str, way: str, killed: bool) -> None:
+    """To another namespace: the capture ends, and there, too, the hook runs again what it ran before."""
+    if way:
+        attach(lab, WAYS[way], "acl", *WAYS[way].options)
+    before = program(lab)
+    with command(lab, *(("tc",) if way == "tcx" else ()), "dut0") as running:
+        if killed:
+            for one in watchers():
+                os.kill(one, signal.SIGKILL)
+            running.kill()
+            running.wait()
+        lab.run("ip", "link", "set", "dut0", "netns", elsewhere)
+        assert killed or running.wait(20) == 0
+    if killed:
+        # The program of before was kept by those who were killed: an equal one is made.
+        done = lab("attach", "xdp", "lo", "builtin:xdp_count", "--mode", "skb")
+        assert f"the capture of process {running.pid}, which was killed, is gone" in done.err
+    found = netbpf.status(netns=elsewhere)
+    assert [each.taps for each in found] == [()] * bool(way)
+    assert killed or [each.program.id for each in found] == [before] * bool(way)
+    assert not signs()
 
 
 @pytest.mark.parametrize("way", ["xdp-native", "xdp-link", "tcx", "egress"])
