@@ -64,13 +64,15 @@ def capture_command(
     rest = words[len(kind) :]
     if not rest:
         raise click.UsageError("name the interface: netbpf capture IFACE [FILTER]")
+    if verdict is not None and not verdict.strip(", "):
+        raise click.UsageError("--verdict names none, such as drop or drop,aborted")
     hooks, _ = hooks_of((*kind, rest[0]), direction, 1)
     capture = api.capture(
         rest[0],
         " ".join(rest[1:]),
         hooks,
         member=member or "",
-        verdicts=[one for one in (verdict or "").split(",") if one],
+        verdicts=[one for one in map(str.strip, (verdict or "").split(",")) if one],
         snaplen=snaplen,
         buffer=buffer,
         mode=mode,

@@ -329,4 +329,8 @@ def test_usage(lab: Lab) -> None:
     assert done.err.splitlines()[-3:-1] == ["  udp prt 53", "      ^^^"]
     assert "libpcap cannot compile the filter" in done.err
     assert "power of two" in lab("capture", "dut0", "--buffer", "3", code=2).error
+    assert "--verdict names none" in lab("capture", "dut0", "--verdict", "", code=2).error
+    # It is not said to run where its file cannot be written.
+    [line] = lab("capture", "dut0", "-w", "/", code=1).err.splitlines()
+    assert line == "netbpf: error: cannot write /: Is a directory"
     assert lab.hooks("dut0") == []

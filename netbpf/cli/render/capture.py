@@ -28,13 +28,13 @@ class _Output(Protocol):
 def show(capture: Capture, output: str | None, count: int | None, *, as_json: bool) -> None:
     """Print or write packets until Ctrl-C, the ordinary end, or ``count`` of them; then what was counted."""
     made: _Output
-    _begin(capture)
     if output is not None:
         from netbpf.cli.render.capture_file import File
 
         made = File(capture, output)
     else:
         made = _Json(capture) if as_json else _Text()
+    _begin(capture)
     with _signals(capture) as came:
         try:
             _run(capture, made, count, 1 if output in (None, "-") else None)
