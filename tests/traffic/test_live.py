@@ -52,6 +52,14 @@ def test_who_may_make_no_namespace_sends_too(lab: Lab, monkeypatch: pytest.Monke
     assert (result.sent, result.warnings) == (700, ())
 
 
+def test_bytes_of_frames_of_several_lengths(lab: Lab) -> None:
+    """Also where it ends in the middle of a round."""
+    lab.run("ethtool", "-K", "peer0", "gro", "on", at=lab.wire.peer)
+    frames = [ARP, ARP.ljust(1000, b"\0"), ARP.ljust(300, b"\0")]
+    result = netbpf.send("dut0", frames, count=8, rate=0, xdp=True, netns=lab.namespace)
+    assert (result.sent, result.bytes) == (8, 3 * 60 + 3 * 1000 + 2 * 300)
+
+
 def test_what_the_kernel_refuses_is_counted(lab: Lab) -> None:
     """The MTU becomes smaller meanwhile: long frames do not come as far as the driver."""
     lab.run("ethtool", "-K", "peer0", "gro", "on", at=lab.wire.peer)
