@@ -32,6 +32,7 @@ from netbpf.net import bpflinks, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
+from netbpf.state import qdiscs
 from netbpf.state.lock import locked
 from tests.faults.lab import ROOT, Lab, foreign_program
 
@@ -280,6 +281,18 @@ def test_a_foreign_qdisc_arrives_before_ours(lab: Lab, monkeypatch: pytest.Monke
     api.attach("tc", "v0", "builtin:tc_globals", netns=lab.namespace).close()
     api.detach("v0", netns=lab.namespace)
     assert lab.qdiscs() == 1
+    assert lab.files() == []
+
+
+def test_the_mark_of_a_namespace_of_the_same_number(lab: Lab) -> None:
+    """Numbers of namespaces are used again: the qdisc is not netbpf's for a mark that is left of another one."""
+    lab.namespace.run(subprocess.run, ["tc", "qdisc", "add", "dev", "v0", "clsact"], check=True)
+    (v0,) = [one for one in interfaces(lab) if one.name == "v0"]
+    with Session(lab.namespace) as session:
+        qdiscs.mark(v0, session.cookie() + 1)
+    lab.put(Hook.XDP, "v2", "builtin:xdp_globals", mode="skb")  # any command clears away
+    assert lab.qdiscs() == 1
+    api.detach("v2", netns=lab.namespace)
     assert lab.files() == []
 
 
