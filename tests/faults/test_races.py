@@ -27,7 +27,8 @@ from netbpf.errors import (
     PermissionDeniedError,
 )
 from netbpf.manager import mechanism, repair
-from netbpf.model import Interface, LinkInfo, Occupant
+from netbpf.manager.change import Changes
+from netbpf.model import Attachment, Interface, LinkInfo, Occupant
 from netbpf.net import bpflinks, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
 from netbpf.net.occupants import occupants
@@ -268,6 +269,26 @@ def test_what_is_attached_again_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatc
     (left,) = lab.status()
     assert left.managed
     api.detach("v0", netns=lab.namespace)
+    lab.assert_nothing_left()
+
+
+def test_one_of_several_is_not_what_it_should_be(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to have failed is undone; the other one stays."""
+    verified = Changes.verified
+
+    def fails(self: Changes, made: Attachment, there: list[Occupant]) -> Attachment:
+        if made.occupant.interface.name == "v2":
+            raise HookBusyError("another program took its place")
+        return verified(self, made, there)
+
+    monkeypatch.setattr(Changes, "verified", fails)
+    attached = api.attach("tc", "v0,v2", "builtin:tc_globals", netns=lab.namespace)
+    assert [one.error is None for one in attached.results] == [True, False]
+    assert [one.occupant.interface.name for one in lab.status()] == ["v0"]
+    lab.assert_consistent()
+    assert lab.qdiscs() == 1
+    attached.close()
+    api.detach(everything=True, netns=lab.namespace)
     lab.assert_nothing_left()
 
 
