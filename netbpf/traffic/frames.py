@@ -207,7 +207,7 @@ class Stream:
                         self._skipped.reasons[f"link type {link}"] = number
             if left == before:
                 if not passed and not self._skipped.reasons:
-                    raise CaptureError(f"{capture.source.origin} holds no packets")
+                    raise _none(capture)
                 return
             passed += 1
             offset = last + last // max(left - 1, 1)
@@ -261,8 +261,14 @@ def keep_capture(path: str, skipped: Skipped, most: int | None) -> Kept:
         for link, number in capture.skipped.items():
             skipped.reasons[f"link type {link}"] = number
     if not frames and not skipped.reasons:
-        raise CaptureError(f"{capture.source.origin} holds no packets")
+        raise _none(capture)
     return Kept(frames, _rising([one - times[0] for one in times], 0) if times else [])
+
+
+def _none(capture: Capture) -> CaptureError:
+    """The error for a capture without packets; where its first one cannot be read that says why."""
+    why = "; ".join(capture.warnings) or None
+    return CaptureError(f"{capture.source.origin} holds no packets", hint=why)
 
 
 def checked(frames: tuple[bytes, ...], skipped: Skipped, shown: str) -> list[bytes]:

@@ -5,6 +5,7 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from scapy.utils import wrpcap, wrpcapng
 
 from netbpf.errors import CaptureError
 from netbpf.packets.capture.model import MAX_RECORD, WINDOW
+from netbpf.packets.capture.open import Capture
+from netbpf.packets.capture.source import Source
 from tests.packets.captures import Read, block, interface, packet, pcap, pcapng, read, section
 
 Write = Callable[..., Path]
@@ -173,6 +176,26 @@ def test_standard_input_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None
     thread.join()
     assert [one.data for one in found] == FRAMES
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    "data", [pcap(FRAMES), pcapng(FRAMES), pcapng(FRAMES) * 2], ids=["pcap", "pcapng", "sections"]
+)
+def test_what_has_come_does_not_wait_for_more(
+    written: Write, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    """Through a pipe there may be nothing more for an hour."""
+    with Capture(written(data)) as capture:
+
+        def wait(*_: object) -> tuple[int, str]:
+            raise BlockingIOError
+
+        monkeypatch.setattr(Source, "read_into", wait)
+        found = 0
+        with suppress(BlockingIOError):
+            for one in capture.blocks():
+                found += len(one.starts)
+    assert found == len(FRAMES) * data.count(FRAMES[4])
 
 
 # --- damage ---

@@ -164,6 +164,12 @@ def test_captures_that_are_none(lab: Lab, tmp_path: Path) -> None:
             with pytest.raises(CaptureError) as caught:
                 netbpf.send("dut0", capture=name, rate=0, sequence=sequence, netns=lab.namespace)
             assert name in caught.value.message
+    (tmp_path / "cut").write_bytes(pcap([bytes(60)])[:-1])
+    for sequence in (False, True):
+        with pytest.raises(CaptureError) as caught:
+            netbpf.send("dut0", capture="cut", rate=0, sequence=sequence, netns=lab.namespace)
+        assert caught.value.message == "cut holds no packets"
+        assert "packet 1 at byte 24 is not whole" in str(caught.value.hint)
     with pytest.raises(CaptureError, match="cannot read absent"):
         netbpf.send("dut0", capture="absent", netns=lab.namespace)
 

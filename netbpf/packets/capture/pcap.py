@@ -52,16 +52,19 @@ class Pcap:
 
     def blocks(self) -> Iterator[Block]:
         """The packets; ends with a warning where the file does not end with a packet."""
+        more = True
         while True:
-            more = self.window.more()
             block = self._block()
             if block.starts:
                 self._read += len(block.starts)
                 yield block
-            elif self._damaged():
+                continue
+            if self._damaged():
                 return
-            elif not more:
+            if not more:
                 break
+            # Only now: what has come through a pipe, with the file's header too, does not wait for what follows.
+            more = self.window.more()
         if rest := self.window.end - self.window.at:
             why = self.window.broken or f"the file ends {rest} bytes into it"
             self._warn(f"packet {self._read + 1} at byte {self.window.place} is not whole ({why})")

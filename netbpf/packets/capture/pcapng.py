@@ -67,16 +67,19 @@ class Pcapng:
 
     def blocks(self) -> Iterator[Block]:
         """The packets of Ethernet interfaces; ends with a warning where the file is cut short or damaged."""
+        more = True
         while not self._damage:
-            more = self.window.more()
             before = self.window.place
             found = _Found()
             self._collect(found)
             if found.starts:
                 self._of_ethernet += len(found.starts)
                 yield self._block(found)
-            elif not more and self.window.place == before:
+                continue
+            if not more and self.window.place == before:
                 break
+            # Only now: what has come through a pipe does not wait for what follows.
+            more = self.window.more()
         self._finish()
 
     def _finish(self) -> None:
