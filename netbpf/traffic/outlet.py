@@ -118,6 +118,14 @@ class Outlet:
             )
         return KernelError(f"cannot send on {self.name}{_after(sent)}: sendmmsg", number)
 
+    def stuck(self, length: int, seconds: float, sent: int) -> NetbpfError:
+        """A packet of ``length`` bytes was refused for so long: a full queue, or a driver that drops every one."""
+        return NetbpfError(
+            f"{self.name} has not taken a packet of {length:,} bytes for {seconds:g} s{_after(sent)}: its queue stays "
+            "full, or its driver drops packets like it, such as a veth whose other end has a smaller MTU",
+            hint=f"ip -s link show dev {self.name}; tc -s qdisc show dev {self.name}",
+        )
+
     def _down_or_gone(self, sent: int) -> NetbpfError:
         try:
             self.look(sent)

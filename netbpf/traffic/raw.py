@@ -4,6 +4,7 @@ import errno
 import socket
 import struct
 import threading
+import time
 from collections.abc import Generator
 from contextlib import closing
 from typing import Final, Protocol
@@ -21,6 +22,7 @@ _PACKET_QDISC_BYPASS: Final = 20  # Linux 3.14
 _ETHERNET: Final = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK: frames begin with an Ethernet header
 _PATIENCE_US: Final = 100_000  # how long a full queue may hold a call, before a stop is looked for
 _NAP: Final = 0.0002  # seconds until a full queue is tried again
+STUCK: Final = 10.0  # seconds that one packet is tried: a slow queue may need some
 _FULL: Final = (errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ENOMEM)
 
 _LENGTH: Final = (errno.EMSGSIZE, errno.EINVAL)  # too long, too short (packet_snd)
@@ -67,6 +69,7 @@ class RawSender:
 
     def _send(self, batch: Batch, messages: Messages, pace: Pace, stop: threading.Event) -> None:
         done, total, fd = 0, len(batch.lengths), self._socket.fileno()
+        give_up = None
         while done < total and not stop.is_set():
             allowed = pace.allowed(self._passed)
             if allowed <= 0:
@@ -76,12 +79,16 @@ class RawSender:
             if count < 0:
                 if -count in _FULL:
                     self.waits += 1
+                    give_up = give_up or time.monotonic() + STUCK
+                    if time.monotonic() > give_up:
+                        raise self._outlet.stuck(batch.lengths[done], STUCK, self.sent)
                     stop.wait(_NAP)
                     continue
                 if -count not in _LENGTH or not self._skipped.refused(batch.lengths[done]):
                     raise self._outlet.failure(-count, self.sent)
                 done, self._passed = done + 1, self._passed + 1
                 continue
+            give_up = None
             self.bytes += sum(batch.lengths[done : done + count])
             self.sent += count
             self._passed += count

@@ -21,7 +21,7 @@ from netbpf.errors import (
     PacketTextError,
     UsageError,
 )
-from netbpf.traffic import send
+from netbpf.traffic import raw, send
 from netbpf.traffic.frames import Batch, Ring, Skipped, Stream
 from netbpf.traffic.outlet import Counted, Outlet
 from netbpf.traffic.stamp import Session
@@ -285,6 +285,20 @@ def test_a_full_queue_is_waited_for_and_nothing_is_lost(lab: Lab) -> None:
     assert result.waits > 0
     past = netbpf.send("dut0", given, rate=0, bypass=True, netns=lab.namespace)
     assert (past.sent, past.waits) == (500, 0)
+
+
+def test_what_is_dropped_each_time_is_not_tried_for_ever(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A veth answers as if its queue were full where a packet is too long for its other end."""
+    monkeypatch.setattr(raw, "STUCK", 0.05)
+    lab.run("ip", "link", "set", "peer0", "mtu", "500", at=lab.wire.peer)
+    given = [bytes(12) + b"\x88\xb5" + bytes(number) for number in (60, 60, 1000)]
+    with pytest.raises(
+        NetbpfError,
+        match=r"dut0 has not taken a packet of 1,014 bytes for 0\.05 s, after 2 packets: .* a smaller MTU",
+    ):
+        netbpf.send("dut0", given, count=3, netns=lab.namespace)
 
 
 def test_a_stop_ends_it_with_what_was_sent(lab: Lab) -> None:
