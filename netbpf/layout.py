@@ -1,6 +1,7 @@
 """Where netbpf keeps things. Pure: computes paths and touches nothing."""
 
 import os
+import zlib
 from pathlib import Path
 
 from netbpf.constants import Hook
@@ -9,12 +10,15 @@ BPFFS = Path("/sys/fs/bpf")
 PIN_ROOT = "netbpf"  # the directory of our pins within a bpffs
 
 
+_STATE = Path("/run/netbpf")
+
+
 def state_dir() -> Path:
     """Records, kept objects and the lock: ``/run/netbpf``, a tmpfs, so gone at reboot like the attachments.
 
     ``NETBPF_STATE_DIR`` puts it elsewhere (tests; hosts without /run).
     """
-    return Path(os.environ.get("NETBPF_STATE_DIR") or "/run/netbpf")
+    return Path(os.environ.get("NETBPF_STATE_DIR") or _STATE)
 
 
 def lock_file() -> Path:
@@ -78,8 +82,14 @@ def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
 
 
 def map_pins(bpffs: Path) -> Path:
-    """The directory of the pins of maps that lose something without (prog arrays, timers), by their ids."""
-    return bpffs / PIN_ROOT / "maps"
+    """The directory of the pins of maps that lose something without (prog arrays, timers), by their ids.
+
+    ``maps``, and ``maps-HASH`` for another state directory than the usual one: whoever shares a bpffs, but not the
+    records, must not take a pin for one that nobody needs.
+    """
+    state = state_dir()
+    own = "" if state == _STATE else f"-{zlib.crc32(os.fsencode(state.absolute())):08x}"
+    return bpffs / PIN_ROOT / f"maps{own}"
 
 
 def auto_pins(bpffs: Path) -> Path:

@@ -24,7 +24,9 @@ def held_elsewhere() -> Things:
     found: Things = {
         ("map", int(path.name))
         for path in pin.visible(_MOST_PINS)
-        if path.name.isdecimal() and path.parent == layout.map_pins(path.parents[2])
+        if path.name.isdecimal()
+        and path.parent.name.startswith("maps")
+        and path.parents[1].name == layout.PIN_ROOT
     }
     ours = _family(os.getpid())
     seen = {link_target(f"/proc/{pid}/ns/net") for pid in ours}

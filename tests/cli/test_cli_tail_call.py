@@ -86,7 +86,7 @@ def counts(lab: Lab, member: str = "") -> tuple[int, int, int]:
 
 def pins() -> list[str]:
     """The ids of the maps that are pinned in netbpf's own bpffs."""
-    found = Path(os.environ["NETBPF_STATE_DIR"]).glob("bpffs/netbpf/maps/*")
+    found = Path(os.environ["NETBPF_STATE_DIR"]).glob("bpffs/netbpf/maps-*/*")
     return sorted(one.name for one in found)
 
 
@@ -120,7 +120,7 @@ def test_they_last(lab: Lab, way: str) -> None:
 def test_without_a_pin_they_would_not(lab: Lab) -> None:
     """What the pins are for: the kernel empties the array once nobody holds it."""
     attach(lab)
-    [pin] = Path(os.environ["NETBPF_STATE_DIR"]).glob("bpffs/netbpf/maps/*")
+    [pin] = Path(os.environ["NETBPF_STATE_DIR"]).glob("bpffs/netbpf/maps-*/*")
     pin.unlink()
     for _ in range(1000):  # the kernel does it a moment later
         udp(lab.wire.peer, number=1)
@@ -206,7 +206,7 @@ def test_a_directory_of_others_is_not_used(lab: Lab, private: Path) -> None:
     """Whoever can write to the directory could put another map in the place of the pin."""
     attach(lab)
     before = lab.hooks()
-    directory = private / "bpffs" / "netbpf" / "maps"
+    directory = layout.map_pins(private / "bpffs")
     directory.chmod(0o777)
     done = lab("attach", "xdp", "dut0", lab.compiled(FILLED), "-n", "entry", "--name", "b", code=1)
     assert "is not a directory that only user 0 can write to" in done.error

@@ -213,7 +213,7 @@ def test_failing_at_each_step(
         pytest.fail("it never came to its end")
 
 
-def test_a_change_that_waits_keeps_them(lab: Lab, source: Path) -> None:
+def test_a_change_that_waits_keeps_them(lab: Lab, source: Path, tmp_path: Path) -> None:
     """Also where its watcher is killed, and whatever else is done until it goes back."""
     assert joined(lab, source, "m")["error"] is None
     arrays = check_filled(lab)
@@ -224,6 +224,9 @@ def test_a_change_that_waits_keeps_them(lab: Lab, source: Path) -> None:
     os.kill(watcher, signal.SIGKILL)
     assert ended(watcher)
     eventually(lambda: not exists("PROG", before.program.id), "the program stays")
+    # A netbpf that shares the bpffs, but has a state directory of its own, knows nothing of it.
+    other = {"NETBPF_STATE_DIR": str(tmp_path / "other")}
+    assert lab.cli("detach", "--all", "--ignore-missing", env=other).returncode == 0
     assert lab.attach(Hook.XDP, "v2", "builtin:xdp_count", mode="skb")["error"] is None
     assert pinned(lab) >= arrays
     api.confirm(undo=True, netns=lab.namespace)
