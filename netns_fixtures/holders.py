@@ -1,6 +1,7 @@
 """Who holds programs, maps and links, so that nobody is accused of what others hold."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -50,8 +51,8 @@ def held_elsewhere() -> Things:
 
 
 def unheld(maps: Iterable[object]) -> Things:
-    """Prog arrays that nothing holds: nobody could let go of them. Linux 6.18 keeps one for good if its last two users
-    close it before it is emptied (prog_array_map_clear, measured), whoever they are.
+    """Prog arrays that nothing holds, with the programs in them: nobody could let go of them. Linux 6.18 keeps one for
+    good if its last two users close it before it is emptied (prog_array_map_clear, measured), whoever they are.
     """
     from netbpf.bpf.map import Map
 
@@ -63,12 +64,14 @@ def unheld(maps: Iterable[object]) -> Things:
             with Map.by_id(number) as one:
                 if one.info.type != MapType.PROG_ARRAY:
                     continue
+                # User space is shown ids (kernel/bpf/arraymap.c, prog_fd_array_sys_lookup_elem).
+                elements = {int.from_bytes(value, sys.byteorder) for _, value in one.entries()}
         except NetbpfError:
             continue
         pinned = pinned_maps() if pinned is None else pinned
         if number not in pinned:
-            found.add(("map", number))
-    return found
+            found |= {("map", number), *(("program", element) for element in elements)}
+    return found | _maps_of(found)
 
 
 def link_target(path: str) -> str:

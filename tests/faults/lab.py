@@ -2,17 +2,14 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO, Any, cast
 
 from netbpf import Attachment, Namespace, api, layout
-from netbpf._sys import bpf
-from netbpf._sys.fd import Fd
 from netbpf.bpf import pin
-from netbpf.constants import Hook, ProgType
+from netbpf.constants import Hook
 from netbpf.net.filters import qdiscs
 from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
@@ -197,11 +194,3 @@ class Lab:
         """The kernel has freed everything that was made by operations of which nothing was left."""
         for kind, number in self._let_go:
             eventually(lambda k=kind, n=number: not exists(k, n), f"{kind} {number} stays")  # type: ignore[misc]
-
-
-def foreign_program(kind: ProgType, verdict: int) -> Fd:
-    """A program that netbpf knows nothing of: it returns ``verdict``."""
-    insns = struct.pack("=BBhiBBhi", 0xB7, 0, 0, verdict, 0x95, 0, 0, 0)
-    fd, error, _ = bpf.prog_load(bpf.ProgLoad(kind, insns, "GPL", "foreign"))
-    assert fd is not None, error
-    return fd

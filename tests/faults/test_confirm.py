@@ -45,8 +45,9 @@ from tests.faults.confirming import (
     the_pending,
     watchers,
 )
-from tests.faults.lab import ROOT, Lab, foreign_program
+from tests.faults.lab import ROOT, Lab
 from tests.faults.ways import WAYS, Way, detach_all, each_way
+from tests.support.foreign import foreign_program
 from tests.support.waiting import eventually
 
 

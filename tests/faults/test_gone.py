@@ -18,8 +18,9 @@ from netbpf.errors import (
 from netbpf.model import TcFilter
 from netbpf.net import netlink
 from netbpf.net.rtnetlink import Session
-from tests.faults.lab import Lab, foreign_program
+from tests.faults.lab import Lab
 from tests.faults.ways import Way, each_way, tc, xdp
+from tests.support.foreign import foreign_program
 from tests.support.waiting import eventually, exists
 
 

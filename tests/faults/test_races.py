@@ -35,7 +35,8 @@ from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
 from netbpf.state.lock import locked
-from tests.faults.lab import ROOT, Lab, foreign_program
+from tests.faults.lab import ROOT, Lab
+from tests.support.foreign import foreign_program
 
 CROWD = 16
 RACES = {

@@ -1,6 +1,7 @@
 """Leak checks: each kind of residue is seen, and nobody is accused of what others hold."""
 
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -11,11 +12,12 @@ import pytest
 
 from netbpf._sys import bpf
 from netbpf._sys.info import map_info
-from netbpf.constants import MapType
+from netbpf.constants import MapType, ProgType
 from netns_fixtures.kinds import TC_CLSACT, TC_TCX, XDP_SKB
 from netns_fixtures.programs import attach, attach_pass
 from netns_fixtures.residue import Snapshot
 from netns_fixtures.topology import Topology, Wire
+from tests.support.foreign import foreign_program
 
 pytestmark = [pytest.mark.requires("root"), pytest.mark.serial]
 
@@ -131,7 +133,9 @@ def test_a_pinned_map_is_seen_unless_netbpf_keeps_it_for_a_program(
 def test_a_prog_array_that_only_the_kernel_holds_is_nobodys() -> None:
     """It keeps some for good; one that a test keeps open is told by its descriptor."""
     before = Snapshot.take()
-    with bpf.map_create(MapType.PROG_ARRAY, 4, 4, 1, name="kept"):
+    with bpf.map_create(MapType.PROG_ARRAY, 4, 4, 1, name="kept") as array:
+        with foreign_program(ProgType.XDP, 2) as program:
+            bpf.map_update(array.fileno(), bytes(4), struct.pack("=I", program.fileno()), 0)
         (line,) = before.leaks(patience=0.2)
     assert line.startswith("descriptor: ")
 
