@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netbpf import api
+from netbpf import api, layout
 from tests.faults.lab import ROOT, Lab
 
 XDP = ("attach", "xdp", "v0", "builtin:xdp_globals")
@@ -60,7 +60,7 @@ MAP = "type array key 4 value 4 entries 1 name x"
 
 def test_an_attach_need_not_clear_away_what_it_may_not_look_at(lab: Lab) -> None:
     """The pin of a map whose record is lost: whether it is needed, only CAP_SYS_ADMIN could tell."""
-    pins = lab.state / "bpffs" / "netbpf" / "maps"
+    pins = layout.map_pins(lab.state / "bpffs")
     lab.state.mkdir(mode=0o700, exist_ok=True)
     (lab.state / "bpffs").mkdir(mode=0o700)
     for command in (
