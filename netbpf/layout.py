@@ -73,7 +73,7 @@ def own_bpffs() -> Path:
 
 def link_pins(bpffs: Path) -> Path:
     """The directory of the pins of managed links."""
-    return bpffs / PIN_ROOT / "links"
+    return bpffs / PIN_ROOT / _own("links")
 
 
 def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
@@ -82,14 +82,16 @@ def link_pin(bpffs: Path, netns: int, ifindex: int, hook: Hook) -> Path:
 
 
 def map_pins(bpffs: Path) -> Path:
-    """The directory of the pins of maps that lose something without (prog arrays, timers), by their ids.
+    """The directory of the pins of maps that lose something without (prog arrays, timers), by their ids."""
+    return bpffs / PIN_ROOT / _own("maps")
 
-    ``maps``, and ``maps-HASH`` for another state directory than the usual one: whoever shares a bpffs, but not the
-    records, must not take a pin for one that nobody needs.
+
+def _own(name: str) -> str:
+    """``name``, and ``name-HASH`` for another state directory than the usual one: whoever shares a bpffs, but neither
+    records nor lock, must not take a pin for one that nobody needs.
     """
     state = state_dir()
-    own = "" if state == _STATE else f"-{zlib.crc32(os.fsencode(state.absolute())):08x}"
-    return bpffs / PIN_ROOT / f"maps{own}"
+    return name if state == _STATE else f"{name}-{zlib.crc32(os.fsencode(state.absolute())):08x}"
 
 
 def auto_pins(bpffs: Path) -> Path:

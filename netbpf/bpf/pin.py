@@ -15,7 +15,6 @@ from netbpf import layout
 from netbpf._sys import bpf as sys_bpf
 from netbpf._sys.capabilities import Capability, permission_error
 from netbpf._sys.fd import Fd
-from netbpf._sys.info import link_info
 from netbpf._sys.namespaces import file_system_type, mount
 from netbpf.errors import KernelError, NetbpfError, NotSupportedError
 
@@ -222,30 +221,3 @@ def unpin(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise NetbpfError(f"cannot remove the pin {path}: {error.strerror}") from None
-
-
-def unpin_link(path: Path, link_id: int) -> bool:
-    """Remove a pin if it is the one of this link; whether it was.
-
-    Another netbpf, with a state directory and so a lock of its own, may have put a new link in the place of one that
-    was looked at. A pin that has been moved aside is nobody else's: what it holds can be asked before it goes.
-    """
-    aside = path.with_name(f"{path.name}-{os.getpid()}")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise NetbpfError(f"cannot remove the pin {path}: {error.strerror}") from None
-    try:
-        fd = sys_bpf.obj_get(str(aside))
-        with fd:
-            same = link_info(fd.fileno()).id == link_id
-    except BaseException:
-        aside.rename(path)
-        raise
-    if same:
-        unpin(aside)
-    else:
-        aside.rename(path)
-    return same

@@ -68,7 +68,8 @@ def drop_defunct_pins() -> set[tuple[int, int, str, int]]:
                 continue
             with link:
                 info = link_info(link.fileno())
-            if info.ifindex == 0 and pin.unpin_link(path, info.id):
+            if info.ifindex == 0:
+                pin.unpin(path)
                 netns, ifindex, hook = (*path.name.split("-", 2), "", "")[:3]
                 if netns.isdecimal() and ifindex.isdecimal():
                     released.add((int(netns), int(ifindex), hook.replace("-", "/"), info.prog_id))

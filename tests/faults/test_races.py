@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from netbpf import NetbpfError, api
-from netbpf._sys import bpf, info
+from netbpf._sys import bpf
 from netbpf.bpf.program import Program
 from netbpf.constants import Hook, ProgType, TcAction, XdpAction, XdpFlag
 from netbpf.errors import (
@@ -26,12 +26,11 @@ from netbpf.errors import (
     NotAttachedError,
     PermissionDeniedError,
 )
-from netbpf.manager import mechanism, repair
+from netbpf.manager import mechanism
 from netbpf.manager.change import Changes
-from netbpf.model import Attachment, Interface, LinkInfo, Occupant
+from netbpf.model import Attachment, Interface, Occupant
 from netbpf.net import bpflinks, netlink, tc, tcx, xdp
 from netbpf.net.interfaces import expand
-from netbpf.net.occupants import occupants
 from netbpf.net.rtnetlink import Session
 from netbpf.state import qdiscs
 from netbpf.state.lock import locked
@@ -407,32 +406,18 @@ def test_status_needs_no_lock(lab: Lab, holder: "subprocess.Popen[str]") -> None
     assert lab.status() == []
 
 
-def test_a_pin_that_was_made_anew_meanwhile_is_not_removed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_a_netbpf_with_another_state_directory_keeps_its_hands_off(
+    lab: Lab, tmp_path: Path
 ) -> None:
-    """Two that share a bpffs, but no state directory, have no lock in common."""
-    way, path = {"link": True, "netns": lab.namespace}, []
-    for interface in ("v0", "v2"):
-        api.attach(Hook.TC_INGRESS, interface, "builtin:tc_globals", **way).close()  # type: ignore[arg-type]
-        path.append(next(one for one in lab.pins() if one not in path))
-    defunct, living = path
+    """Two that share a bpffs have no lock in common: each clears away its own pins only."""
+    options = {"link": True, "netns": lab.namespace}
+    api.attach(Hook.TC_INGRESS, "v0", "builtin:tc_globals", **options).close()  # type: ignore[arg-type]
+    (defunct,) = lab.pins()
     with bpf.obj_get(str(defunct)) as link:
         bpf.link_detach(link.fileno())
-    real = info.link_info
-
-    def slow(fd: int) -> LinkInfo:
-        found = real(fd)
-        if not found.ifindex and living.exists():
-            living.rename(defunct)  # the other one is faster
-        return found
-
-    with monkeypatch.context() as patched:
-        patched.setattr(repair, "link_info", slow)
-        repair.drop_defunct_pins()
-    assert not living.exists()
-    assert [one for one in lab.pins() if one.name.startswith(defunct.name)] == [defunct]
-    with Session(lab.namespace) as session:
-        assert [one.interface.name for one in occupants(session)] == ["v2"]
-    defunct.rename(living)
-    api.detach(everything=True, netns=lab.namespace)
+    other = {"NETBPF_STATE_DIR": str(tmp_path / "other")}
+    assert lab.cli("detach", "--all", "--ignore-missing", env=other).returncode == 0
+    assert lab.pins() == [defunct]
+    assert lab.cli("detach", "--all", "--ignore-missing").returncode == 0
+    assert lab.pins() == []
     lab.assert_nothing_left()
