@@ -17,7 +17,7 @@ from netbpf.bpf import ids
 from netbpf.errors import NetbpfError, PermissionDeniedError
 from netns_fixtures.holders import children, held_elsewhere, ids_in, link_target, names, unheld
 
-PATIENCE: Final = 5.0  # seconds
+PATIENCE: Final = 20.0  # seconds: other runs on the machine let go of theirs meanwhile
 _OWN_PATIENCE: Final = 1.0
 _PAUSE: Final = 0.01  # between two looks
 _SUSPICIOUS: Final = 0.05  # after which it is worth asking every process what it holds
