@@ -15,20 +15,13 @@ from netbpf.errors import NetbpfError
 _MOST_PINS: Final = 10_000  # names in bpffs that are looked at
 Things = set[tuple[str, object]]  # (kind, id)
 
+_KEPT: Final = ("links", "maps")  # the directories of netbpf's own pins, with a hash or without
 _IDS: Final = {"prog_id:": "program", "map_id:": "map", "link_id:": "link"}
 
 
 def held_elsewhere() -> Things:
-    """Programs, maps and links that other processes hold, by descriptor or on interfaces of their namespaces; and
-    maps that netbpf's manager pins for as long as a program needs them: it is the program that would be left behind.
-    """
-    found: Things = {
-        ("map", int(path.name))
-        for path in pin.visible(_MOST_PINS)
-        if path.name.isdecimal()
-        and path.parent.name.startswith("maps")
-        and path.parents[1].name == layout.PIN_ROOT
-    }
+    """Programs, maps and links that others hold: by descriptor, on interfaces of their namespaces, by netbpf's pins."""
+    found = _pinned_by_netbpf()
     ours = _family(os.getpid())
     seen = {link_target(f"/proc/{pid}/ns/net") for pid in ours}
     for name in names("/proc"):
@@ -48,6 +41,29 @@ def held_elsewhere() -> Things:
                 seen.add(target)
                 found |= _attached_in(path)
     return found | _maps_of(found)
+
+
+def _pinned_by_netbpf() -> Things:
+    """What netbpf keeps for another state directory, which is none of ours; and of our own the maps, which it pins for
+    as long as a program needs them: it is the program that would be left behind.
+    """
+    found: Things = set()
+    for path in pin.visible(_MOST_PINS):
+        directory = path.parent
+        if directory.parent.name != layout.PIN_ROOT or not directory.name.startswith(_KEPT):
+            continue
+        root = directory.parents[1]
+        if directory == layout.link_pins(root):
+            continue
+        try:
+            opened = pin.open_pin(path)
+        except NetbpfError:
+            continue
+        if opened is not None:
+            with opened as fd:
+                there = set(ids_in(f"/proc/self/fdinfo/{fd.fileno()}"))
+            found |= there
+    return found
 
 
 def unheld(maps: Iterable[object]) -> Things:

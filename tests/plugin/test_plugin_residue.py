@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from netbpf import layout
 from netbpf._sys import bpf
 from netbpf._sys.info import map_info
+from netbpf.bpf.ids import link_ids
 from netbpf.constants import MapType, ProgType
 from netns_fixtures.kinds import TC_CLSACT, TC_TCX, XDP_SKB
 from netns_fixtures.programs import attach, attach_pass
@@ -128,6 +130,25 @@ def test_a_pinned_map_is_seen_unless_netbpf_keeps_it_for_a_program(
         number = map_info(made.fileno()).id
         bpf.obj_pin(str(place / str(number)), made.fileno())
     assert before.leaks(patience=0.2) == ([f"map: {number} 'kept'"] if accused else [])
+
+
+def test_what_another_state_directory_keeps_attached_is_not_ours(
+    bpffs: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that only a pin holds, as netbpf leaves it; of our own it is a leak."""
+    before = Snapshot.take()
+    with attach_pass(wire.dut, TC_TCX) as program:
+        number = program.id
+        place = layout.link_pins(bpffs)
+        place.mkdir(parents=True, mode=0o700)
+        place.parent.chmod(0o700)
+        (link,) = set(link_ids()) - set(before.machine["link"])
+        with bpf.fd_by_id("LINK", link) as opened:
+            bpf.obj_pin(str(place / "it"), opened.fileno())
+    lines = before.leaks(patience=0.2)
+    assert f"program: {number} 'tc_verdict'" in lines
+    monkeypatch.setenv("NETBPF_STATE_DIR", str(bpffs / "other"))
+    assert before.leaks(patience=0.2) == []
 
 
 def test_a_prog_array_that_only_the_kernel_holds_is_nobodys() -> None:
