@@ -242,6 +242,20 @@ class ProgLoad(NamedTuple):
 
 FUNC_INFO_SIZE = 8  # struct bpf_func_info
 LINE_INFO_SIZE = 16  # struct bpf_line_info
+_INTERRUPTED_TRIES = 20
+
+
+def load_patiently(attr: Buffer) -> int:
+    """BPF_PROG_LOAD of what ``attr`` describes: a descriptor, or minus errno.
+
+    A signal makes the verifier give up with EAGAIN (kernel commit c3494801cd17, Linux 5.0), also one that this process
+    does not care for. Ctrl-C raises KeyboardInterrupt before the next try.
+    """
+    for _ in range(_INTERRUPTED_TRIES - 1):
+        result = _syscall(_NUMBER["PROG_LOAD"], attr)
+        if result != -errno.EAGAIN:
+            return result
+    return _syscall(_NUMBER["PROG_LOAD"], attr)
 
 
 def prog_load(
@@ -250,8 +264,7 @@ def prog_load(
     """BPF_PROG_LOAD: (program, 0, log) or (None, errno, log).
 
     The errno is a result and no exception here, because the log belongs to it. With ``log_size`` 0 the
-    verifier writes no log, which is faster. A signal makes the verifier give up with EAGAIN
-    (kernel commit c3494801cd17, Linux 5.0).
+    verifier writes no log, which is faster.
     """
     insns, license_text = _buffer(spec.insns), _buffer(spec.license.encode() + b"\0")
     funcs = _buffer(spec.func_info) if spec.func_info else None
@@ -268,7 +281,7 @@ def prog_load(
         LINE_INFO_SIZE if lines else 0, _address(lines), len(spec.line_info) // LINE_INFO_SIZE,
         spec.attach_btf_id, spec.attach_prog_fd,
     )  # fmt: skip
-    result = _syscall(_NUMBER["PROG_LOAD"], attr)
+    result = load_patiently(attr)
     text = b"" if log is None else ctypes.string_at(log)
     return (Fd(result), 0, text) if result >= 0 else (None, -result, text)
 

@@ -20,7 +20,6 @@ _NO_FD: Final = 0xFFFFFFFF
 _LOAD: Final = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQ")
 _LINK: Final = struct.Struct("<IIIIIIQ")
 _UPROBES: Final = struct.Struct("<IIIIQQQQIII")
-PROG_LOAD: Final = 5
 PROG_QUERY: Final = 16
 LINK_CREATE: Final = 28
 
@@ -82,7 +81,7 @@ class ProgramProbe:
             self._attr, 0, prog_type, len(code) // 8, insns, license_text, 1, _LOG_SIZE, log, 0, flags, b"", 0,
             attach_type, 0, 0, 0, 0, 0, 0, 0, btf_id, 0, 0, fds if module_fd >= 0 else 0,
         )  # fmt: skip
-        result = sys_bpf._syscall(PROG_LOAD, self._attr)  # noqa: SLF001 - of the same package
+        result = sys_bpf.load_patiently(self._attr)
         words = self._log.value
         return (Fd(result), 0, words) if result >= 0 else (None, -result, words)
 
@@ -95,7 +94,7 @@ def query_errno(attach_type: int) -> int:
     """
     attr = ctypes.create_string_buffer(_ATTR_SIZE)
     struct.pack_into("<II", attr, 0, _NO_FD, attach_type)
-    return -sys_bpf._syscall(PROG_QUERY, attr)  # noqa: SLF001
+    return -sys_bpf._syscall(PROG_QUERY, attr)  # noqa: SLF001 - of the same package
 
 
 def link_errno(prog_fd: int, attach_type: int) -> int:

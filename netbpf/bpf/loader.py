@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # Bytes, of memory that is only taken as the verifier writes. The kernel's limit is UINT_MAX >> 2; it was UINT_MAX >> 8.
 _LOG_SIZES = ((1 << 30) - 1, (1 << 24) - 1)
-_INTERRUPTED_TRIES = 5
 _STATISTICS, _STATISTICS_SIZE = 4, 1 << 16  # BPF_LOG_STATS, and bytes for it: a few lines
 
 
@@ -214,7 +213,7 @@ class _Loader:
         request = self._request(image, program)
         # Of a program that it accepts the verifier tells its steps at level 2 alone; where they are too many, the sum.
         for level in (2, 1):
-            fd, _, raw = self._attempt(request, _LOG_SIZES[-1], level)
+            fd, _, raw = sys_bpf.prog_load(request, log_size=_LOG_SIZES[-1], log_level=level)
             if fd:
                 fd.close()
                 return raw.decode(errors="replace")
@@ -327,11 +326,11 @@ class _Loader:
             def submit(made: Image, statistics: bool) -> Answer:
                 size, level = (_STATISTICS_SIZE, _STATISTICS) if statistics else (0, 1)
                 request = self._request(made, program)
-                fd, number, raw = self._attempt(request, size, level)
+                fd, number, raw = sys_bpf.prog_load(request, log_size=size, log_level=level)
                 if number == errno.EINVAL and request.btf_fd:
                     # As below: a kernel that does not take what is said of functions and lines may take the code.
                     plain = request._replace(btf_fd=0, func_info=b"", line_info=b"")
-                    fd, number, raw = self._attempt(plain, size, level)
+                    fd, number, raw = sys_bpf.prog_load(plain, log_size=size, log_level=level)
                 if fd:
                     unwanted.callback(fd.close)
                     taken.append((made, fd))
@@ -405,13 +404,13 @@ class _Loader:
         )  # fmt: skip
 
     def _load(self, program: ProgramSpec, request: sys_bpf.ProgLoad) -> Fd:
-        fd, number, _ = self._attempt(request, 0)
+        fd, number, _ = sys_bpf.prog_load(request)
         if fd:
             return fd
         log = ""
         for size in _LOG_SIZES:
             try:
-                fd, number, raw = self._attempt(request, size)
+                fd, number, raw = sys_bpf.prog_load(request, log_size=size)
             except OSError as error:
                 if error.errno != errno.ENOMEM:  # address space may be limited
                     raise
@@ -426,15 +425,3 @@ class _Loader:
             return self._load(program, request._replace(btf_fd=0, func_info=b"", line_info=b""))
         name = f"program {escape(program.name)} of {self.spec.elf.origin}"
         raise rejection.explain(name, request, number, log, types_refused=self.types_refused)
-
-    @staticmethod
-    def _attempt(
-        request: sys_bpf.ProgLoad, log_size: int, log_level: int = 1
-    ) -> tuple[Fd | None, int, bytes]:
-        # EAGAIN: a signal came in. Ctrl-C raises KeyboardInterrupt before the next round; others go on.
-        result = sys_bpf.prog_load(request, log_size=log_size, log_level=log_level)
-        for _ in range(_INTERRUPTED_TRIES):
-            if result[1] != errno.EAGAIN:
-                break
-            result = sys_bpf.prog_load(request, log_size=log_size, log_level=log_level)
-        return result

@@ -32,6 +32,9 @@ _UNKNOWN: Final = (b"unknown func",)
 _FORBIDDEN: Final = (b"cannot use helper", b"helper call is not allowed")
 _SLEEPS: Final = (b"might sleep in a non-sleepable", b"sleepable helper")
 
+# What may fail whatever is asked for: no permission, memory or descriptors, or signals without end (EAGAIN).
+NO_ANSWER: Final = frozenset({errno.EPERM, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+
 # The attach type without which some types do not load (bpf_prog_load_check_attach).
 _FIRST_ATTACH: Final = {
     ProgType.XDP: AttachType.XDP,
@@ -73,6 +76,8 @@ def program_type(probe: ProgramProbe, kind: int, attach: int, btf_id: int = 0) -
         return Told(True)
     if answer.errno == errno.EPERM:
         return Told(None, "the kernel permits no such program here (EPERM)")
+    if answer.errno in NO_ANSWER:
+        return Told(None, f"the kernel gave no answer ({errno.errorcode[answer.errno]})")
     return Told(False, "this kernel does not have it")
 
 
@@ -101,13 +106,13 @@ def _helper_words(answer: Answer, kind: int) -> Told:
     if b"GPL" in log:
         return Told(False, "only programs under the GPL may call it")
     # The verifier came as far as the arguments, so it knows the helper.
-    return Told(True if log and answer.errno != errno.EPERM else None)
+    return Told(True if log and answer.errno not in NO_ANSWER else None)
 
 
 def xdp_frags(probe: ProgramProbe) -> bool | None:
     """Whether XDP programs may take packets in several parts (BPF_F_XDP_HAS_FRAGS, Linux 5.18)."""
     answer = probe.ask(ProgType.XDP, RETURN_ONE, AttachType.XDP, flags=ProgFlag.XDP_HAS_FRAGS)
-    return None if answer.errno == errno.EPERM else answer.loaded
+    return None if answer.errno in NO_ANSWER else answer.loaded
 
 
 def large_programs() -> bool | None:
@@ -117,7 +122,7 @@ def large_programs() -> bool | None:
     fd, number, _ = sys_bpf.prog_load(sys_bpf.ProgLoad(ProgType.SOCKET_FILTER, code, "GPL"))
     if fd:
         fd.close()
-    return None if number == errno.EPERM else fd is not None
+    return None if number in NO_ANSWER else fd is not None
 
 
 def type_word(kind: int) -> str:
@@ -144,7 +149,7 @@ def kernel_function(
             return Told(False, why.format(type_word(kind)))
     if b"must be sleepable" in log:
         return Told(True, "only in sleepable programs")
-    return Told(True if log and answer.errno != errno.EPERM else None)
+    return Told(True if log and answer.errno not in NO_ANSWER else None)
 
 
 # kernel/bpf/verifier.c add_kfunc_call and check_kfunc_call
@@ -209,8 +214,8 @@ def map_type(number: int) -> Told:
             return Told(True)  # type 1 of the kernel is no table of functions, but it was looked up
         if error.errno == errno.EPERM:
             return Told(None, "no permission to make one (EPERM)")
-        if error.errno == errno.ENOMEM:
-            return Told(None, "no memory to make one (ENOMEM)")
+        if error.errno in NO_ANSWER:
+            return Told(None, f"the kernel gave no answer ({errno.errorcode[error.errno]})")
         return Told(False, "this kernel does not have it")
     return Told(True)
 

@@ -64,7 +64,8 @@ def attach_kinds(probe: ProgramProbe) -> dict[str, Told]:
         elif name in _BY_LOAD:
             kind, attach = _BY_LOAD[name]
             answer = probe.ask(kind, probes.RETURN_ONE, attach)
-            found[name] = Told(answer.loaded, "" if answer.loaded else _NOT_HERE)
+            here = None if answer.errno in probes.NO_ANSWER else answer.loaded
+            found[name] = Told(here, _NOT_HERE if here is False else "")
     for name, ask in _TRACING.items():
         found[name] = ask(probe)
     return found
@@ -119,6 +120,8 @@ def _program(probe: ProgramProbe, kind: int, attach: int = 0, btf_id: int = 0) -
     if fd is None:
         if number in (errno.EPERM, errno.EACCES):
             raise PermissionDeniedError("the kernel permits no such program here (EPERM)")
+        if number in probes.NO_ANSWER:
+            raise KernelError("BPF_PROG_LOAD", number)
         raise NotSupportedError(_NOT_HERE)
     with fd:
         yield fd

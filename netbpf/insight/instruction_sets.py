@@ -4,12 +4,12 @@ Asked of the kernel by loading programs of a few instructions; the versions are 
 (Documentation/bpf/standardization/instruction-set.rst; the commits named in the table).
 """
 
-import errno
 import struct
 from typing import Final, NamedTuple
 
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.insn import LD_IMM64, MOV64_IMM, MOV64_REG, PSEUDO_CALL, PSEUDO_FUNC, Insn
+from netbpf.bpf.probes import NO_ANSWER
 from netbpf.constants import MapType, ProgType
 from netbpf.errors import KernelError
 
@@ -111,7 +111,7 @@ def accepts(code: bytes) -> bool | None:
         return True
     if b"missing btf func_info" in log:
         return True  # the address of a function: known, but the verifier wants its type as well
-    return None if number in (errno.EPERM, errno.ENOMEM, errno.EAGAIN) else False
+    return None if number in NO_ANSWER else False
 
 
 def _globals() -> bool | None:

@@ -12,7 +12,6 @@ from netbpf.bpf.chain.link import Linked
 
 # Bytes, of memory that is only taken as the verifier writes; the kernel's limit is UINT_MAX >> 2.
 _LOG_SIZES = (1 << 24, (1 << 30) - 1)
-_INTERRUPTED_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +55,13 @@ def _types(data: bytes) -> Fd | None:
 
 
 def _load(linked: Linked, request: sys_bpf.ProgLoad, *, explain: bool) -> Fd | Rejected:
-    fd, number, _ = _attempt(request, 0)
+    fd, number, _ = sys_bpf.prog_load(request)
     log = ""
     for size in _LOG_SIZES if explain else ():
         if fd:
             return fd
-        fd, number, raw = _attempt(request, size)
+        fd, number, raw = sys_bpf.prog_load(request, log_size=size)
         log = raw.decode(errors="replace")
         if number != errno.ENOSPC:
             break
     return fd or Rejected(linked, number, log)
-
-
-def _attempt(request: sys_bpf.ProgLoad, log_size: int) -> tuple[Fd | None, int, bytes]:
-    # EAGAIN: a signal came in. Ctrl-C raises KeyboardInterrupt before the next round; others go on.
-    result = sys_bpf.prog_load(request, log_size=log_size)
-    for _ in range(_INTERRUPTED_TRIES):
-        if result[1] != errno.EAGAIN:
-            break
-        result = sys_bpf.prog_load(request, log_size=log_size)
-    return result
