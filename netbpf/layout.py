@@ -86,6 +86,11 @@ def map_pins(bpffs: Path) -> Path:
     return bpffs / PIN_ROOT / _own("maps")
 
 
+def of_this_state() -> tuple[str, ...]:
+    """Names of directories of pins that nobody has but this state directory, so that they go with the last pin."""
+    return tuple(own for name in ("links", "maps") if (own := _own(name)) != name)
+
+
 def _own(name: str) -> str:
     """``name``, and ``name-HASH`` for another state directory than the usual one: whoever shares a bpffs, but neither
     records nor lock, must not take a pin for one that nobody needs.

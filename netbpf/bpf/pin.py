@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -149,9 +150,9 @@ def listed(directory: Path) -> list[Path]:
     """What is pinned in a directory of netbpf's; nothing where there is none. NetbpfError if others can write there."""
     try:
         names = sorted(os.listdir(directory))
+        _check_private(directory)
     except OSError:
         return []
-    _check_private(directory)
     return [directory / name for name in names]
 
 
@@ -197,9 +198,9 @@ def open_pin(path: Path) -> Fd | None:
     """The pinned object, or None where there is none; NetbpfError for a link or a foreign directory."""
     try:
         status = path.lstat()
+        _check_private(path.parent)
     except OSError:
         return None
-    _check_private(path.parent)
     if stat.S_ISLNK(status.st_mode):
         raise NetbpfError(
             f"the pin {path} is a symbolic link",
@@ -221,3 +222,6 @@ def unpin(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise NetbpfError(f"cannot remove the pin {path}: {error.strerror}") from None
+    if path.parent.name in layout.of_this_state():
+        with suppress(OSError):  # it holds more pins, or is gone
+            path.parent.rmdir()

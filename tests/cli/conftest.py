@@ -9,7 +9,7 @@ import pytest
 from netns_fixtures.residue import Snapshot
 from netns_fixtures.topology import Topology
 from tests.cli.lab import Lab
-from tests.support.mounts import unmount_bpffs
+from tests.support.mounts import forget_pins
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +28,7 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
     yield state
-    unmount_bpffs(state)
+    forget_pins(state)
 
 
 @pytest.fixture

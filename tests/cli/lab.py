@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netbpf import layout
 from netbpf.bpf.ids import program_ids
 from netbpf.cli.main import main
 from netbpf.net.netns import Namespace
@@ -152,6 +153,8 @@ class Lab:
         """Everything off, pins and their file system included; the kernel frees what was loaded."""
         loaded = {one["program"]["id"] for one in self.hooks() if one["managed"]}
         self("detach", "--all", "--ignore-missing")
+        for place in (layout.link_pins(layout.BPFFS), layout.map_pins(layout.BPFFS)):
+            assert not place.exists(), "a pin was left behind, or the directory of the last one"
         own = Path(os.environ["NETBPF_STATE_DIR"]) / "bpffs"
         if own.is_mount():
             assert not list(own.glob("netbpf/*/*")), "a pin was left behind"

@@ -1,6 +1,5 @@
 """What the tests of faults share."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from netns_fixtures.topology import Topology
 pytest.register_assert_rewrite("tests.faults.lab", "tests.faults.ways")
 
 from tests.faults.lab import Driver, Lab  # noqa: E402 - after the rewriting has been asked for
+from tests.support.mounts import forget_pins  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -31,12 +31,11 @@ def driver() -> Iterator[Driver]:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A state directory of the test's own; a bpffs that netbpf mounts there goes with it."""
+    """A state directory of the test's own; its pins go with it."""
     path = tmp_path / "state"
     monkeypatch.setenv("NETBPF_STATE_DIR", str(path))
     yield path
-    if (path / "bpffs").is_mount():
-        subprocess.run(["umount", path / "bpffs"], check=True)
+    forget_pins(path)
 
 
 @pytest.fixture

@@ -420,4 +420,5 @@ def test_a_netbpf_with_another_state_directory_keeps_its_hands_off(
     assert lab.pins() == [defunct]
     assert lab.cli("detach", "--all", "--ignore-missing").returncode == 0
     assert lab.pins() == []
+    assert not defunct.parent.exists()  # that directory was this state directory's alone
     lab.assert_nothing_left()

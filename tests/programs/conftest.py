@@ -14,7 +14,7 @@ from netns_fixtures.rig import Rig
 from netns_fixtures.topology import Wire
 from tests.programs.filters import InTestRun, OnWire, Shared
 from tests.programs.tally import Tally
-from tests.support.mounts import unmount_bpffs
+from tests.support.mounts import forget_pins
 
 Programs = Callable[[str], Shared]
 
@@ -85,4 +85,4 @@ def private_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setenv("NETBPF_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NETBPF_CACHE_DIR", str(tmp_path / "cache"))
     yield
-    unmount_bpffs(tmp_path / "state")
+    forget_pins(tmp_path / "state")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import netbpf
-from tests.cli.lab import ROOT, Lab
+from tests.cli.lab import ROOT, Lab, run_cli
 from tests.cli.test_cli_chain_traffic import WAYS, attach, send
 from tests.tap.capturing import capture, command, eventually, program, rest, signs, taken
 
@@ -202,6 +202,7 @@ def test_the_interface_moves(lab: Lab, elsewhere: str, way: str, killed: bool) -
     assert [each.taps for each in found] == [()] * bool(way)
     assert killed or [each.program.id for each in found] == [before] * bool(way)
     assert not signs()
+    assert run_cli("detach", "--all", "--ignore-missing", "--netns", elsewhere).code == 0
 
 
 @pytest.mark.parametrize("way", ["xdp-native", "xdp-link", "tcx", "egress"])

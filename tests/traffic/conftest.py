@@ -9,7 +9,7 @@ import pytest
 from netns_fixtures.residue import Snapshot
 from netns_fixtures.topology import Topology
 from tests.cli.lab import Lab
-from tests.support.mounts import unmount_bpffs
+from tests.support.mounts import forget_pins
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,7 @@ def lab(
     made = Lab(topology, tmp_path)
     yield made
     made.clean_up()
-    unmount_bpffs(state)
+    forget_pins(state)
 
 
 @pytest.fixture
