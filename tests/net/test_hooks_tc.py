@@ -202,6 +202,19 @@ def test_a_handle_somebody_takes_meanwhile(
     assert on(session, clsact, INGRESS) == [(50, 2, prog_id(program)), (50, 1, prog_id(foreign))]
 
 
+def test_a_filter_goes_back_to_its_place_or_not_at_all(
+    session: Session, clsact: Interface, load: Load, program: Fd, prog_id: ProgId
+) -> None:
+    place = tc.attach(session, clsact, INGRESS, program.fileno(), name="mine", priority=50)
+    tc.detach(session, clsact, INGRESS, place, expected_id=prog_id(program))
+    tc.attach_at(session, clsact, INGRESS, place, program.fileno())
+    assert on(session, clsact, INGRESS) == [(50, 1, prog_id(program))]
+    other = load(ProgType.SCHED_CLS, name="other")
+    with pytest.raises(HookBusyError, match="another filter has priority 50, handle 1 on tc/ingre"):
+        tc.attach_at(session, clsact, INGRESS, place, other.fileno())
+    assert on(session, clsact, INGRESS) == [(50, 1, prog_id(program))]
+
+
 def test_an_ingress_qdisc_is_named_and_left_alone(
     session: Session, veth: Interface, program: Fd, run: Ip
 ) -> None:
