@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     _Parameter = click.ParamType  # generic only since click 8.3
 
-_UNITS: Final = {"k": 1e3, "M": 1e6, "G": 1e9}
+_UNITS: Final = {"k": 1e3, "m": 1e6, "g": 1e9}  # nobody sends thousandths of packets
 
 
 class Rate(_Parameter):
@@ -31,7 +31,7 @@ class Rate(_Parameter):
         text = str(value).strip()
         if text == "max":
             return 0.0
-        unit = _UNITS.get(text[-1:], 1.0)
+        unit = _UNITS.get(text[-1:].lower(), 1.0)
         try:
             number = float(text[:-1] if unit > 1 else text)
         except ValueError:

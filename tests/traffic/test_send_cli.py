@@ -75,6 +75,22 @@ def test_a_default_route_gets_a_word(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rate", "a_second"),
+    [
+        ("500", 500),
+        ("2k", 2000),
+        ("2K", 2000),
+        ("1.5M", 1.5e6),
+        ("2m", 2e6),
+        ("1G", 1e9),
+        ("max", 0),
+    ],
+)
+def test_rates_have_units(lab: Lab, rate: str, a_second: float) -> None:
+    assert lab("send", "dut0", "--packet", UDP, "--rate", rate, "--json").json["rate"] == a_second
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "expected a CAPTURE, or packets"),
