@@ -15,6 +15,7 @@ Whatever they make is without a name and held by descriptors: parallel tests can
 nothing.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -48,7 +49,7 @@ _COVERAGE: "pytest.StashKey[CoverageRun]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--attach-kinds`` on the command line, ``netns_leak_check`` in the ini-file."""
+    """``--attach-kinds`` and others on the command line, ``netns_leak_check`` and its patience in the ini-file."""
     group = parser.getgroup("netns_fixtures", "tests of XDP and TC programs")
     group.addoption(
         "--attach-kinds",
@@ -69,6 +70,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "test (every test, and the end of the run)",
         default="off",
     )
+    parser.addini(
+        "netns_leak_patience",
+        "seconds that the kernel and others on the machine get to let go of what looks leaked; 20 by default",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,9 +93,23 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"netns_leak_check = {config.getini('netns_leak_check')}: {', '.join(_LEAK_CHECKS)} are possible"
         )
+    _patience(config)
     _allowed(config)
     if wanted := coverage.Wanted.of(config):
         config.stash[_COVERAGE] = coverage.Run(wanted)
+
+
+def _patience(config: pytest.Config) -> float | None:
+    given = config.getini("netns_leak_patience")
+    if not given:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise pytest.UsageError(f"netns_leak_patience = {given}: a number of seconds is possible")
+    return seconds
 
 
 def _allowed(config: pytest.Config) -> list[AttachKind] | None:
@@ -264,7 +283,7 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if not request.node.stash.get(_OUTCOME, False):
         return
-    leaks = before.leaks()
+    leaks = before.leaks(patience=_patience(request.config))
     if leaks:
         pytest.fail(
             "the test left behind:\n" + "\n".join(f"  {leak}" for leak in leaks), pytrace=False
@@ -319,7 +338,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if before is None:
         return
     # The process itself may keep what it likes: tests are over, and it is about to end.
-    leaks = [line for line in before.leaks() if not line.startswith(("descriptor:", "thread:"))]
+    leaks = [
+        line
+        for line in before.leaks(patience=_patience(session.config))
+        if not line.startswith(("descriptor:", "thread:"))
+    ]
     if leaks:
         session.config.stash[_LEAKS] = leaks
         if session.exitstatus == pytest.ExitCode.OK:

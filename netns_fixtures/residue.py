@@ -51,11 +51,13 @@ class Snapshot:
         """Look now. Without CAP_SYS_ADMIN the kernel does not list programs, maps and links."""
         return cls(_process(), _machine() if machine else {})
 
-    def leaks(self, *, patience: float = PATIENCE) -> list[str]:
+    def leaks(self, *, patience: float | None = None) -> list[str]:
         """What is there now and was not then, one line each; empty as soon as it has all gone.
 
-        ``patience`` is how many seconds the kernel gets to clean up; what the process itself holds gets at most one.
+        ``patience`` is how many seconds the kernel gets to clean up, by default ``PATIENCE``; what the process itself
+        holds gets at most one.
         """
+        patience = PATIENCE if patience is None else patience
         machine_too = bool(self.machine)
         now = Snapshot.take(machine=machine_too)
         process, machine = _new(self.process, now.process), _new(self.machine, now.machine)

@@ -86,6 +86,7 @@ def test_the_age_of_a_foreign_program(
 # --- links ---
 
 
+@pytest.mark.serial  # whoever lists the links of the machine holds each for a moment
 def test_the_process_that_holds_a_link_is_named(lab: Lab) -> None:
     held = rf"native link, not managed by netbpf, {AGE}, held by process {os.getpid()} \("
     with foreign_link(lab):
@@ -95,6 +96,7 @@ def test_the_process_that_holds_a_link_is_named(lab: Lab) -> None:
         assert lab.hooks() == []
 
 
+@pytest.mark.serial
 def test_the_pin_that_holds_a_link_is_named(lab: Lab) -> None:
     path = pin.bpffs() / f"test-attach-errors-{os.getpid()}\n"
     with foreign_link(lab) as link:

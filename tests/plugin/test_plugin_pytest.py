@@ -282,7 +282,7 @@ def test_what_the_whole_run_leaves_behind_fails_it(run: Run) -> None:
             name = "netbpf-left-by-run"
             subprocess.run(["ip", "netns", "add", name], check=True)
         """,
-        ini="netns_leak_check = session",
+        ini="netns_leak_check = session\nnetns_leak_patience = 0.5",
     )
     try:
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -294,9 +294,14 @@ def test_what_the_whole_run_leaves_behind_fails_it(run: Run) -> None:
         subprocess.run(["ip", "netns", "delete", "netbpf-left-by-run"], check=True)
 
 
-def test_a_wrong_setting_is_an_error(run: Run) -> None:
-    result = run("def test(): ...", ini="netns_leak_check = always")
+@pytest.mark.parametrize(
+    "ini",
+    ["netns_leak_check = always", *(f"netns_leak_patience = {it}" for it in ("long", "-1", "inf"))],
+)
+def test_a_wrong_setting_is_an_error(run: Run, ini: str) -> None:
+    result = run("def test(): ...", ini=ini)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{ini}: *"])
 
 
 def test_parallel_runs_do_not_meet(run: Run) -> None:
