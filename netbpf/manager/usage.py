@@ -62,7 +62,8 @@ def remaining(
         # a prog array that nobody holds is emptied on a thread of the kernel (bpf_fd_array_map_clear).
         grace_period()
         found = {one.id: still for one in alive if (still := _held(one, attached))}
-        if all(one.hooks or one.links or one.holders != Holders() for one in found.values()):
+        # Nor is a process a reason to give up: whoever lists programs holds each for a moment.
+        if all(one.hooks or one.links or one.holders.pins for one in found.values()):
             break
     for one in pins:
         if one.id not in found and (hooks := tuple(_chains(one, maps, attached))):

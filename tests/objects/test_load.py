@@ -16,7 +16,7 @@ from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
 from netbpf.errors import NetbpfError, NotAttachedError
-from netbpf.manager import loadpins
+from netbpf.manager import loadpins, usage
 from tests.cli.lab import ROOT, Done, Lab, run_cli, udp
 from tests.support.descriptors import nothing_left_open
 
@@ -369,10 +369,32 @@ def test_who_still_holds_it(path: Path) -> None:
         assert cat.stdin
         cat.stdin.close()
     by_name = {one["name"]: one for one in found["programs"]}
-    assert by_name["jumping"]["pids"] == [{"pid": cat.pid, "comm": "cat"}]
+    assert {"pid": cat.pid, "comm": "cat"} in by_name["jumping"]["pids"]
     assert by_name["first"]["prog_array_ids"] == [jumps]
     assert all(each["loaded"] for each in found["programs"])
     assert "first unloaded" in text
+
+
+def test_what_a_process_held_for_a_moment_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that lists programs while they are unloaded."""
+    number = programs(load(path, "-n", "first", "--json"))["first"]["id"]
+    rounds = 0
+
+    def later() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            cat.communicate()
+
+    monkeypatch.setattr(usage, "grace_period", later)
+    with Program.by_id(number) as one:
+        fd = one.fd.duplicate()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd.fileno()]) as cat:
+        fd.close()
+        assert f"first unloaded (program {number})" in unload().out
+    assert not there(number)
 
 
 def test_what_only_its_own_prog_array_held_is_gone(path: Path) -> None:
