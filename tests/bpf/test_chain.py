@@ -37,6 +37,7 @@ from netbpf.constants import Hook, MapType
 from netbpf.errors import KernelError, NetbpfError, NotAttachedError, ObjectError, UsageError
 from tests.bpf.chain_lab import FRAME, Bench, returning
 from tests.support.descriptors import nothing_left_open
+from tests.support.waiting import eventually, exists
 
 HOOKS = [Hook.XDP, Hook.TC_INGRESS]
 
@@ -282,6 +283,7 @@ def test_counters_are_found_by_their_id() -> None:
         with pytest.raises(ObjectError, match="does not hold the counters"):
             Counters.by_id(made.id, Hook.TC_INGRESS)
         number = made.id
+    eventually(lambda: not exists("MAP", number), "the counters stay")
     with pytest.raises(NotAttachedError):
         Counters.by_id(number, Hook.XDP)
 

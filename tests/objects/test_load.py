@@ -15,10 +15,11 @@ from netbpf import layout
 from netbpf._sys import bpf as sys_bpf
 from netbpf.bpf.map import Map
 from netbpf.bpf.program import Program
-from netbpf.errors import NetbpfError, NotAttachedError
+from netbpf.errors import NetbpfError
 from netbpf.manager import loadpins, usage
 from tests.cli.lab import ROOT, Done, Lab, run_cli, udp
 from tests.support.descriptors import nothing_left_open
+from tests.support.waiting import eventually, exists
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -83,11 +84,7 @@ def unload(*args: object, code: int = 0) -> Done:
 
 
 def there(number: int) -> bool:
-    try:
-        with Program.by_id(number):
-            return True
-    except NotAttachedError:
-        return False
+    return exists("PROG", number)
 
 
 def programs(done: Done) -> dict[str, dict[str, Any]]:
@@ -173,7 +170,7 @@ def test_a_directory_of_the_user(path: Path, bpffs: Path) -> None:
     assert there(number)
     assert not (bpffs / "other" / "deep").exists()
     (bpffs / "other" / "theirs").unlink()
-    assert not there(number)
+    eventually(lambda: not there(number), "the program stays")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +290,7 @@ def test_attached_as_it_is_and_still_loaded_after_unload(lab: Lab, path: Path) -
     assert there(number)
     assert lab("get", "dut0", "counter").out.strip() == "3"
     lab("detach", "xdp", "dut0")
-    assert not there(number)
+    eventually(lambda: not there(number), "the program stays")
 
 
 def test_detached_it_is_still_loaded(lab: Lab, path: Path) -> None:
