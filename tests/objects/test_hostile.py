@@ -50,9 +50,8 @@ def test_a_gibibyte_is_not_read(lab: Lab) -> None:
     with open(path, "wb") as file:
         file.write(program())
         file.truncate(1 << 30)
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "huge.o has 1073741824 bytes; an object may have 67108864" in refused(lab, path)
-    assert time.monotonic() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
 
 

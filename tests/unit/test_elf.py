@@ -171,12 +171,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         Path("a\0b"): "NUL byte",
         big: "has 1073741824 bytes; an object may have 67108864",
     }
-    started = time.monotonic()
-    with nothing_left_open():
-        for path, words in cases.items():
-            with pytest.raises(ObjectError, match=re.escape(words)):
-                read_file(path)
-    assert time.monotonic() - started < 1
+    tracemalloc.start()
+    try:
+        with nothing_left_open():
+            for path, words in cases.items():
+                with pytest.raises(ObjectError, match=re.escape(words)):
+                    read_file(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_of_exactly_the_largest_size_is_read(tmp_path: Path) -> None:
@@ -246,13 +249,13 @@ CLAIMS = {
 def test_claims_cost_neither_memory_nor_time(name: str) -> None:
     data, words = CLAIMS[name]
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.thread_time()
     try:
         assert words in refused(data).message
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_sections_may_not_overlap() -> None:
@@ -265,9 +268,9 @@ def test_sections_may_not_overlap() -> None:
 
 def test_long_strings_of_btf_are_not_read_for_each_type() -> None:
     data = program(MOV + EXIT, Part(".BTF", btf(_TYPES, b"\0" + b"a" * (4 << 20) + b"\0")))
-    started = time.monotonic()
+    started = time.thread_time()
     assert ObjectSpec(data).btf is not None
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_calls_as_deep_as_they_like() -> None:
@@ -280,7 +283,7 @@ def test_calls_as_deep_as_they_like() -> None:
 
 def test_a_hundred_thousand_instructions() -> None:
     spec_data = program(MOV * 99_999 + EXIT)
-    started = time.monotonic()
+    started = time.thread_time()
     spec = ObjectSpec(spec_data)
     assert len(link(spec, spec.programs[0].function).insns) == 800_000
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2
