@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bed import ROOT
-from benchmarks.measure import BenchmarkError
+from benchmarks.measure import BenchmarkError, nanoseconds
 
 RATE, PACKETS = 100_000, 300_000  # a second; in all
 ROUNDS = 3  # at most: a round takes some ten seconds
@@ -92,17 +92,15 @@ def _json(costs: dict[str, tuple[list[float], list[float]]], ways: list[_Way]) -
 
 
 def _costs(rounds: int) -> dict[str, tuple[list[float], list[float]]]:
-    from netbpf._sys.bpf import prog_test_run
-
     with ExitStack() as held:
         pairs = _pairs(held)
         found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in pairs}
         for number in range(rounds + 1):
             for name, fds in pairs.items():
                 for times, fd in zip(found[name], fds, strict=True):
-                    done = prog_test_run(fd, _UDP, data_out_size=256, repeat=REPEAT)
+                    spent = nanoseconds(fd, _UDP, REPEAT, room=256)
                     if number:  # the first round fills caches
-                        times.append(float(done.duration_ns))
+                        times.append(float(spent))
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bed import ROOT
-from benchmarks.measure import Ratio, ratio
+from benchmarks.measure import Ratio, nanoseconds, ratio
 
 if TYPE_CHECKING:
     from netbpf.bpf.chain import Counters, Part
@@ -179,19 +179,12 @@ def _run(programs: Programs, rounds: int) -> dict[str, Row]:
     order = sorted(each)
     for number in range(rounds + 1):
         turn = order[number % len(order) :] + order[: number % len(order)]
-        spent = {fd: _nanoseconds(fd) for fd in turn}
+        spent = {fd: nanoseconds(fd, PACKET, REPEAT) for fd in turn}
         if number:
             for who, sizes in programs.items():
                 for size, fds in sizes.items():
                     rows[who].times[size].append(float(sum(spent[fd] for fd in fds)))
     return rows
-
-
-def _nanoseconds(program: int) -> int:
-    """Nanoseconds a packet."""
-    from netbpf._sys import bpf as sys_bpf
-
-    return sys_bpf.prog_test_run(program, PACKET, repeat=REPEAT).duration_ns
 
 
 # --- linking ---
