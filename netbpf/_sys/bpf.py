@@ -248,14 +248,22 @@ _INTERRUPTED_TRIES = 20
 def load_patiently(attr: Buffer) -> int:
     """BPF_PROG_LOAD of what ``attr`` describes: a descriptor, or minus errno.
 
-    A signal makes the verifier give up with EAGAIN (kernel commit c3494801cd17, Linux 5.0), also one that this process
-    does not care for. Ctrl-C raises KeyboardInterrupt before the next try.
+    A signal makes the verifier give up with EAGAIN (kernel commit c3494801cd17, Linux 5.0). Then its handler has its
+    turn, which for Ctrl-C raises KeyboardInterrupt, and the program is loaded again. Signals that leave the process
+    alone wait until that is done: those of a timer would come back before a large program is verified.
     """
-    for _ in range(_INTERRUPTED_TRIES - 1):
-        result = _syscall(_NUMBER["PROG_LOAD"], attr)
-        if result != -errno.EAGAIN:
-            return result
-    return _syscall(_NUMBER["PROG_LOAD"], attr)
+    number = _NUMBER["PROG_LOAD"]
+    result = _syscall(number, attr)
+    if result != -errno.EAGAIN:
+        return result
+    from netbpf._sys.signals import held_back
+
+    with held_back():
+        for _ in range(_INTERRUPTED_TRIES):
+            result = _syscall(number, attr)
+            if result != -errno.EAGAIN:
+                break
+    return result
 
 
 def prog_load(

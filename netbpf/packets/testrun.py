@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from netbpf._sys import bpf as sys_bpf
+from netbpf._sys.signals import held_back
 from netbpf.bpf.btf.types import Btf
 from netbpf.bpf.loader import Loaded, load
 from netbpf.bpf.map import Map
@@ -132,14 +134,15 @@ class Bench:
         packet = context.packet(packet)
         xdp = self.hook is Hook.XDP
         try:
-            done = sys_bpf.prog_test_run(
-                self.fd,
-                context.meta + packet,
-                data_out_size=_ROOM,
-                repeat=repeat,
-                context=context.xdp_md(len(packet)) if xdp else context.sk_buff(),
-                context_out_size=XDP_SIZE if xdp else SKB_SIZE,
-            )
+            with held_back() if repeat > 1 else nullcontext():
+                done = sys_bpf.prog_test_run(
+                    self.fd,
+                    context.meta + packet,
+                    data_out_size=_ROOM,
+                    repeat=repeat,
+                    context=context.xdp_md(len(packet)) if xdp else context.sk_buff(),
+                    context_out_size=XDP_SIZE if xdp else SKB_SIZE,
+                )
         except KernelError as error:
             raise refusal(error, self.hook, packet, context) from None
         verdict = verdict_of(self.hook, done.retval)

@@ -293,6 +293,21 @@ def _kernel_time(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def test_a_timer_does_not_keep_a_long_verification_from_its_end() -> None:
+    """Each of its signals makes the verifier begin again, if it gets through."""
+    ticks: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: ticks.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    try:
+        with pytest.raises(VerifierError, match="after following 1,000,000 instructions"):
+            load_named(spec_of("endless"), "endless")
+        assert ticks
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert signal.SIGALRM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_ctrl_c_ends_a_long_verification(tmp_path: Path) -> None:
     path = tmp_path / "endless.bpf.o"
     path.write_bytes(compile_object("endless"))

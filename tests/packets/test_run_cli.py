@@ -1,6 +1,7 @@
 """``netbpf run``: what people and scripts see."""
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -105,6 +106,19 @@ def test_repeat_gives_a_mean_and_counts_once() -> None:
     assert done.lines[0].endswith(" ns a run (1,000 runs)")
     [line] = [one for one in done.lines if one.startswith("  runs ")]
     assert line.split() == ["runs", "0", "1"]
+
+
+def test_a_timer_does_not_break_off_many_runs() -> None:
+    ticks: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: ticks.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    try:
+        done = run_cli("run", write(XDP), "--hex", ARP, "--repeat", "5000000", "--json")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (done.code, done.json["runs"]) == (0, 5_000_000)
+    assert ticks
 
 
 def test_repeating_a_program_that_changes_the_packet_begins_anew_each_time() -> None:
