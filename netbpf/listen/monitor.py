@@ -76,6 +76,8 @@ class Monitor:
                 lambda: Probes(scope, self._watched(), without_drops=drops == "none")
             )
             self._stack.callback(self._probes.close)
+            # A cpumap belongs to no interface: those of programs that run here matter, or have run here meanwhile.
+            self._maps = None if all_netns else self._scene.map_ids(self._place)
             self._reasons = Reasons(kernel_btf())
             undo.pop_all()
         self.missing = self._probes.missing
@@ -103,6 +105,8 @@ class Monitor:
             with suppress(InterfaceNotFoundError):  # it may come again
                 self._place = self._resolved()
             self._probes.watch(self._watched())
+            if self._maps is not None:
+                self._maps |= self._scene.map_ids(self._place)
         now = time.monotonic()
         seconds, self._at = now - self._at, now
         found = [one for one in self._probes.read().items() if self._concerns(one[0])]
@@ -117,10 +121,7 @@ class Monitor:
         return Reading(time.time(), seconds, counts, lost)
 
     def _concerns(self, raw: Raw) -> bool:
-        """A cpumap belongs to no interface: with one named, only the maps of its programs matter."""
-        if self._place is None or raw.kind not in _WITHOUT_INTERFACE:
-            return True
-        return raw.map_id in self._scene.map_ids(self._place)
+        return self._maps is None or raw.kind not in _WITHOUT_INTERFACE or raw.map_id in self._maps
 
     def _add(self, raw: Raw, tally: Tally) -> None:
         # One function drops at several addresses.

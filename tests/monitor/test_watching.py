@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import pytest
@@ -21,7 +21,7 @@ from netbpf.errors import (
 )
 from netbpf.listen import monitor_probes
 from netbpf.listen.monitor import Monitor
-from netbpf.listen.monitor_model import TRACEPOINTS, Kind, Reading
+from netbpf.listen.monitor_model import TRACEPOINTS, Count, Kind, Reading
 from netbpf.listen.monitor_probes import Place, Probes, Scope
 from tests.cli.lab import Lab, run_cli
 from tests.monitor.traffic import PACKETS, attach, counted, quiet, send, until
@@ -130,6 +130,28 @@ def test_one_interface_alone(lab: Lab, wrong: bytes) -> None:
     assert {one.happening.interface and one.happening.interface.name for one in last.counts} == {
         "dut1"
     }
+
+
+def test_cpumaps_are_those_of_programs_in_the_namespace(lab: Lab, wrong: bytes) -> None:
+    """The kernel names no interface; and what was detached may have packets there still."""
+    attach(lab, wrong, "--redirect", "cpus[0]=64:refuse")
+    with (
+        Monitor(netns=lab.namespace) as here,
+        Monitor(netns=lab.wire.peer.namespace) as there,
+        Monitor(all_netns=True) as everywhere,
+    ):
+        send(lab.wire.peer, "c")
+        found = counted(here, Kind.CPUMAP_PROGRAM).happening
+        same = counted(everywhere, Kind.CPUMAP_PROGRAM, matching=of_map(found.map_id)).happening
+        assert same.map_name == found.map_name == "cpus"
+        kinds = {one.happening.kind for one in there.read().counts}
+        assert not kinds & {Kind.CPUMAP_ENQUEUE, Kind.CPUMAP_KTHREAD, Kind.CPUMAP_PROGRAM}
+        lab("detach", "dut0")
+        assert [one.packets for one in here.read().counts if of_map(found.map_id)(one)] == [PACKETS]
+
+
+def of_map(number: int) -> Callable[[Count], bool]:
+    return lambda one: one.happening.map_id == number
 
 
 def test_drops_of_interfaces_without_programs_only_when_asked(lab: Lab) -> None:
