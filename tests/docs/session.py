@@ -212,6 +212,9 @@ def translated(command: str, known: dict[str, str]) -> str:
 
 # What differs from run to run, and what it is compared as.
 _FORMS = [
+    # Another process on the machine may have the kernel count runs just now.
+    (r", [\d,]+ runs, \d+ ns each", ""),
+    (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),
     (r"\b(program|map|link|link_id|prog_id) \d+", r"\1 N"),
     (r"\b\d+( +)[0-9a-f]{16}\b", r"N\1TAG"),
     (
@@ -261,9 +264,6 @@ _FORMS = [
     (r"^(program types|map types|helpers of \w+) \(\d+\)$", r"\1 (N)"),
     # A process on the machine may hold types just now.
     (r"(PROGRAMS +MAPS) +HELD BY$", r"\1"),
-    # Another process on the machine may have the kernel count runs just now.
-    (r", [\d,]+ runs, \d+ ns each", ""),
-    (r"[\d,.]+ runs/s(, \d+ ns each)?", "N runs/s"),
     (r"[\d,]+ per second", "N per second"),
     (r"[\d.]+ [kMG]?bit/s", "N bit/s"),
     (r"(\d )[\d,]+\.\d\b", r"\1RATE"),
