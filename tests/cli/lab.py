@@ -158,7 +158,7 @@ class Lab:
         own = Path(os.environ["NETBPF_STATE_DIR"]) / "bpffs"
         if own.is_mount():
             assert not list(own.glob("netbpf/*/*")), "a pin was left behind"
-            subprocess.run(["umount", own], check=True)
+            subprocess.run(["umount", "-l", own], check=True)
         eventually(lambda: not loaded & set(program_ids()), f"of {loaded} some are still there")
 
 

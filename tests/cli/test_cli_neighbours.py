@@ -67,7 +67,7 @@ def bpffs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(layout, "BPFFS", path)
     monkeypatch.setattr(neighbours, "BPFMAN_FS", path / "bpfman")
     yield path
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "-l", path], check=True)
 
 
 def put(lab: Lab, bpffs: Path, source: Path, kind: str = "xdp") -> dict[str, Any]:

@@ -70,7 +70,7 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     subprocess.run(["mount", "-t", "bpf", "bpf", path], check=True)
     yield path
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "-l", path], check=True)
 
 
 # --- who shares ---

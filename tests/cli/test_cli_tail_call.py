@@ -497,7 +497,7 @@ def test_inside_of_ip_netns_exec_it_is_said(lab: Lab) -> None:
             capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
         )  # fmt: skip
     finally:
-        subprocess.run(["umount", target], check=True)
+        subprocess.run(["umount", "-l", target], check=True)
         with contextlib.suppress(FileNotFoundError):
             target.unlink()
     assert done.returncode == 0, done.stderr

@@ -264,7 +264,7 @@ def test_a_full_disk(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert lab.status() == []
         assert lab.files() == ["filler"]
     finally:
-        subprocess.run(["umount", small], check=True)
+        subprocess.run(["umount", "-l", small], check=True)
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def unwritable(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("NETBPF_STATE_DIR", str(where / "state"))
     lab.state = where / "state"
     yield where
-    subprocess.run(["umount", where], check=True)
+    subprocess.run(["umount", "-l", where], check=True)
 
 
 def test_nowhere_to_write(lab: Lab, unwritable: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,17 +60,13 @@ def loaded(private: Path) -> Iterator[Loaded]:
 
 
 @pytest.fixture
-def pins() -> Iterator[Path]:
-    """A directory of a bpffs of its own, so that no other is touched."""
-    path = Path(f"/sys/fs/bpf/netbpf-test-{os.getpid()}")
-    mounted = subprocess.run(["mountpoint", "-q", "/sys/fs/bpf"], check=False).returncode == 0
-    if not mounted:
-        subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
+def pins(tmp_path: Path) -> Iterator[Path]:
+    """A bpffs of the test's own."""
+    path = tmp_path / "bpf"
     path.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", path], check=True)
     yield path
-    shutil.rmtree(path)
-    if not mounted:
-        subprocess.run(["umount", "/sys/fs/bpf"], check=True)
+    subprocess.run(["umount", "-l", path], check=True)
 
 
 def bpftool(*words: object) -> Any:

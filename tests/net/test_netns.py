@@ -233,7 +233,7 @@ def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
 
 
 def test_the_leftover_of_a_deleted_namespace_is_named_as_such(named: str) -> None:
-    subprocess.run(["umount", RUN_DIRECTORY / named], check=True)
+    subprocess.run(["umount", "-l", RUN_DIRECTORY / named], check=True)
     with pytest.raises(NamespaceNotFoundError, match="what is left of a deleted one") as caught:
         Namespace.open(named)
     assert caught.value.hint == f"remove it: ip netns delete {named}"
@@ -270,7 +270,7 @@ def test_a_namespace_has_one_entry_whatever_its_names(named: str) -> None:
         with Namespace.open(named) as known:
             assert [one.name for one in all_namespaces() if one == known] == [alias.name]
     finally:
-        subprocess.run(["umount", alias], check=True)
+        subprocess.run(["umount", "-l", alias], check=True)
         alias.unlink()
 
 

@@ -115,7 +115,7 @@ def test_what_stays_attached_without_a_descriptor_is_seen(wire: Wire) -> None:
 def bpffs(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
     yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
+    subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
 @pytest.mark.parametrize(("directory", "accused"), [("netbpf/maps", False), ("mine", True)])
